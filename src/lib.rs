@@ -1,1 +1,3 @@
 //! The layers of qchat, lowest first.
+
+pub mod wire;

@@ -1,0 +1,115 @@
+//! Between a peer and its directory: requests with their answers, and pushes with theirs.
+
+use serde::{Deserialize, Serialize};
+
+use super::account::{Identity, LoggedIn, Login, SignedPrekey};
+use super::catalog::{Cursor, Entry, Found, Query};
+use super::ids::{FileName, PeerName};
+use super::message::{Delivery, Envelope};
+use super::refusal::Refusal;
+use super::rendezvous::{DialAnnounced, DialGranted, DialRequest};
+
+/// The ALPN of a peer's connection to its directory.
+pub const DIRECTORY_ALPN: &[u8] = b"qchat-dir/1";
+
+/// What a peer asks of its directory: one per stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DirectoryRequest {
+    /// First of all. Answer: [`DirectoryReply::LoggedIn`].
+    Login(Box<Login>),
+    /// Publishes the key that others seal to. Answer: [`DirectoryReply::Done`].
+    PutPrekey(Box<SignedPrekey>),
+    /// Who is online, by name, after this one. Answer: [`DirectoryReply::People`].
+    Who {
+        /// The last name of the page before.
+        after: Option<PeerName>,
+    },
+    /// The key and prekey of a person. Answer: [`DirectoryReply::Identity`].
+    Identify {
+        /// Whose.
+        name: PeerName,
+    },
+    /// Keeps an envelope until its recipient has it. Answer: [`DirectoryReply::Done`] once it is on disk.
+    Deliver {
+        /// For whom.
+        to: PeerName,
+        /// What.
+        envelope: Box<Envelope>,
+    },
+    /// Publishes a file, or replaces the entry of that name. Answer: [`DirectoryReply::Done`].
+    Publish(Entry),
+    /// Takes a file back. Answer: [`DirectoryReply::Done`], or `UnknownFile`.
+    Unpublish {
+        /// Its name.
+        name: FileName,
+    },
+    /// Searches the catalogue. Answer: [`DirectoryReply::Entries`].
+    Find {
+        /// What to look for.
+        query: Query,
+        /// Where to go on.
+        after: Option<Cursor>,
+    },
+    /// Announces a dial. Answer: [`DirectoryReply::DialGranted`].
+    Dial(DialRequest),
+}
+
+/// What a directory answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DirectoryReply {
+    /// It is done, and durable.
+    Done,
+    /// To a login.
+    LoggedIn(LoggedIn),
+    /// A page of names.
+    People {
+        /// In alphabetical order.
+        names: Vec<PeerName>,
+        /// Whether there are more after the last.
+        more: bool,
+    },
+    /// A person's keys.
+    Identity(Box<Identity>),
+    /// A page of a search.
+    Entries {
+        /// Ordered by name, then owner.
+        found: Vec<Found>,
+        /// Whether there are more after the last.
+        more: bool,
+    },
+    /// The dial is announced.
+    DialGranted(DialGranted),
+}
+
+/// The answer frame to a [`DirectoryRequest`].
+pub type DirectoryAnswer = Result<DirectoryReply, Refusal>;
+
+/// What a directory asks of a peer: one per stream that the directory opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DirectoryPush {
+    /// A message. Answer: [`PushReply::Taken`] once it is on the recipient's disk, or [`PushReply::Left`].
+    Delivery(Box<Delivery>),
+    /// Somebody is about to connect. Answer: [`PushReply::Candidates`], or a refusal.
+    Dial(DialAnnounced),
+    /// Somebody came or went. Answer: [`PushReply::Taken`].
+    Presence {
+        /// Who.
+        name: PeerName,
+        /// Whether they are online now.
+        online: bool,
+    },
+}
+
+/// What a peer answers to a push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PushReply {
+    /// Done and durable: the directory may forget it.
+    Taken,
+    /// Not for this session: the directory keeps it for the next.
+    Left,
+    /// Where the dialler can reach this peer.
+    Candidates(Vec<std::net::SocketAddr>),
+}
+
+/// The answer frame to a [`DirectoryPush`].
+pub type PushAnswer = Result<PushReply, Refusal>;

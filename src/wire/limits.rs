@@ -1,0 +1,94 @@
+//! Every bound on what a remote side can make us hold, each with its unit and its reason.
+//! Timeouts and windows of QUIC itself live in `transport/tuning.rs`.
+
+use std::time::Duration;
+
+/// A control frame's body: the largest envelope (24 KiB) and a page of a listing fit, a memory attack does not.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// A text with signature and header fits the largest padding bucket of an envelope (16 KiB).
+pub const TEXT_BYTES_MAX: usize = 15 * 1024;
+
+/// The ciphertext of an envelope: the largest padding bucket and its authentication tag, with room to grow.
+pub const SEALED_BYTES_MAX: usize = 20 * 1024;
+
+/// What file systems hold in one path component.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+
+/// Its hash tree (32 bytes for each 256 KiB) stays within 128 MiB of the receiver's memory.
+pub const FILE_BYTES_MAX: u64 = 1 << 40;
+
+/// A password: long enough for any passphrase, short enough to hash cheaply before Argon2 sees it.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+
+/// Entries of a listing in one answer: 64 entries with the longest names fit one frame.
+pub const PAGE_ENTRIES_MAX: usize = 64;
+
+/// A search pattern: longer ones match no name.
+pub const PATTERN_BYTES_MAX: usize = FILE_NAME_BYTES_MAX;
+
+/// Files one account can publish.
+pub const SHARES_PER_ACCOUNT_MAX: u64 = 10_000;
+
+/// Messages that wait for one account.
+pub const MAILBOX_MESSAGES_MAX: u64 = 1_000;
+
+/// Bytes that wait for one account.
+pub const MAILBOX_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Messages from one sender that wait for one account, so that nobody can fill another's mailbox alone.
+pub const MAILBOX_PER_SENDER_MAX: u64 = 100;
+
+/// How long a message waits for its recipient.
+pub const MAILBOX_DAYS: u64 = 30;
+
+/// Messages in the sender's own outbox that the directory has not taken yet.
+pub const OUTBOX_MESSAGES_MAX: u64 = 10_000;
+
+/// Addresses in one dial announcement; what exceeds it is dropped by the receiver.
+pub const CANDIDATES_MAX: usize = 8;
+
+/// How long an announced dial is expected: three attempts on a slow path.
+pub const DIAL_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Announced dials one peer expects at a time.
+pub const ANNOUNCED_DIALS_MAX: usize = 64;
+
+/// Offers from others that wait for a person's answer; more are declined at once.
+pub const OPEN_OFFERS_MAX: usize = 256;
+
+/// One control request from first byte to answer.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A stranger's connection until it has logged in.
+pub const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A file stream without one byte of progress is given up.
+pub const PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// An errand session without a request is ended.
+pub const ERRAND_IDLE: Duration = Duration::from_secs(60);
+
+/// Connections from one source address that have not logged in.
+pub const UNAUTHENTICATED_PER_SOURCE_MAX: usize = 64;
+
+/// Connections of all sources that have not logged in.
+pub const UNAUTHENTICATED_MAX: usize = 1_024;
+
+/// Handshakes under way before the directory asks each newcomer to prove its address (QUIC Retry).
+pub const HANDSHAKES_BEFORE_RETRY: usize = 64;
+
+/// Sessions of one account beside the resident one.
+pub const ERRANDS_PER_ACCOUNT_MAX: usize = 8;
+
+/// New accounts from one source prefix (IPv4 /24, IPv6 /48) in an hour; loopback is not counted.
+pub const NEW_ACCOUNTS_PER_PREFIX_PER_HOUR: usize = 30;
+
+/// File streams that one peer serves at a time.
+pub const UPLOADS_MAX: usize = 64;
+
+/// While no more people than this are online, everyone hears of everyone's coming and going.
+pub const PRESENCE_TO_ALL_MAX: usize = 256;
+
+/// News of presence that waits in memory for one session; what exceeds it is dropped, because it is a hint.
+pub const PUSH_QUEUE_MAX: usize = 1_024;

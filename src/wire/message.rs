@@ -1,0 +1,138 @@
+//! Messages between people: the signed inner message, and the envelope that carries it through a directory.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{FileDigest, FileName, FileSize, MessageId, PeerKey, PeerName, PrekeyId, Signature, UnixMillis};
+use super::limits::TEXT_BYTES_MAX;
+
+/// The version of envelopes, which outlive connections because they are stored.
+pub const ENVELOPE_VERSION: u8 = 1;
+
+/// A text that fits one message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Text(String);
+
+/// A text that is empty or does not fit one message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a message has 1 to {TEXT_BYTES_MAX} bytes, not {0}")]
+pub struct TextError(usize);
+
+impl Text {
+    /// Takes a text of 1 to 15,360 bytes.
+    ///
+    /// # Errors
+    /// [`TextError`] when it is empty or longer.
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        if text.is_empty() || text.len() > TEXT_BYTES_MAX {
+            Err(TextError(text.len()))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+
+    /// The text as it was written: remove control characters before printing.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Text {
+    type Error = TextError;
+    fn try_from(text: String) -> Result<Self, TextError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
+/// What one person tells another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// A line of chat.
+    Text(Text),
+    /// A file the sender would like the recipient to fetch.
+    Offer(Offer),
+    /// The recipient of an offer does not want it.
+    OfferDeclined {
+        /// The offer's message id.
+        offer: MessageId,
+    },
+}
+
+/// A file offered to one person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Its name at the sender.
+    pub name: FileName,
+    /// Its size.
+    pub size: FileSize,
+    /// Its BLAKE3 root: the file is asked for by it.
+    pub digest: FileDigest,
+}
+
+/// The message proper, as its sender signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InnerMessage {
+    /// Who wrote it.
+    pub sender: PeerKey,
+    /// For whom.
+    pub recipient: PeerKey,
+    /// The same for every attempt to deliver it.
+    pub id: MessageId,
+    /// 1, 2, 3 ... for each (sender, recipient).
+    pub sequence: u64,
+    /// When it was written, by the sender's clock.
+    pub sent_at: UnixMillis,
+    /// What it says.
+    pub body: Body,
+}
+
+/// An encoded [`InnerMessage`] and its sender's signature over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedMessage {
+    /// The encoded message, kept as the bytes that were signed.
+    pub message: Vec<u8>,
+    /// By the sender's identity key.
+    pub signature: Signature,
+}
+
+/// What a directory needs to know of an envelope; authenticated by the seal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvelopeHeader {
+    /// [`ENVELOPE_VERSION`].
+    pub version: u8,
+    /// Who sealed it.
+    pub sender: PeerKey,
+    /// For whom.
+    pub recipient: PeerKey,
+    /// The message's id.
+    pub id: MessageId,
+    /// The prekey it is sealed to.
+    pub prekey: PrekeyId,
+}
+
+/// A sealed message: readable by the recipient only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// In the clear, and the additional authenticated data of the seal.
+    pub header: EnvelopeHeader,
+    /// The encapsulated key of HPKE (RFC 9180) with X-Wing: 1,120 bytes.
+    pub encapsulated: Vec<u8>,
+    /// The padded [`SignedMessage`], sealed.
+    pub sealed: Vec<u8>,
+}
+
+/// An envelope on its way from the directory to its recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The account whose key the sender's key is, as the directory says.
+    pub from: PeerName,
+    /// The envelope as the sender sealed it.
+    pub envelope: Envelope,
+}

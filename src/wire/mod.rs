@@ -1,0 +1,15 @@
+//! WHAT IS SAID: plain data, its encoding and its bounds. Knows no network, no file, no key operation.
+
+pub mod ids;
+
+pub mod account;
+pub mod catalog;
+pub mod directory;
+pub mod message;
+pub mod rendezvous;
+pub mod transfer;
+
+pub mod chunk;
+pub mod codec;
+pub mod limits;
+pub mod refusal;

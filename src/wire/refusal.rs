@@ -1,0 +1,341 @@
+//! Every way to say no to a well-formed request, and every code a connection or stream is closed with.
+//! Numbers are for ever: a number that was used is never given another meaning.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A no to a well-formed request: on the wire a number and one value, for people a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(from = "RefusalOnWire", into = "RefusalOnWire")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A request that needs a login came before it.
+    NotLoggedIn,
+    /// A second login on one connection.
+    AlreadyLoggedIn,
+    /// The name has no account here.
+    UnknownName,
+    /// The account exists with another key, and no password was given.
+    PasswordNeeded,
+    /// The password is not this account's.
+    WrongPassword {
+        /// Tries before the lock-out begins.
+        tries_left: u32,
+    },
+    /// Too many wrong passwords.
+    LockedOut {
+        /// Seconds until the next try is looked at.
+        seconds: u32,
+    },
+    /// The proof does not fit key, directory and connection.
+    BadProof,
+    /// The account exists, so it cannot be created.
+    NameTaken,
+    /// More accounts than one network may make in an hour.
+    TooManyAccounts {
+        /// Seconds until the next account can be made.
+        seconds: u32,
+    },
+    /// The directory works at its limit.
+    Busy,
+    /// The session was taken over by a newer login.
+    SessionEnded,
+    /// The request goes too often.
+    TooOften {
+        /// Seconds until the next one is taken.
+        seconds: u32,
+    },
+    /// The other person is not online.
+    Offline,
+    /// The other person does not take this from us: blocked and friends-only look alike.
+    NotAccepted,
+    /// The recipient's mailbox is full, or the sender's part of it.
+    MailboxFull,
+    /// The recipient's identity key is another one now.
+    KeyChanged,
+    /// The recipient's prekey is another one now: seal again, under the same message id.
+    PrekeyChanged,
+    /// The recipient has not published a prekey yet.
+    NoPrekey,
+    /// The envelope's sender is not the session's account.
+    NotYourName,
+    /// A signature does not fit what it signs.
+    BadSignature,
+    /// No such file is shared with the asker.
+    UnknownFile,
+    /// More published files than an account may have.
+    TooManyShares,
+    /// The file was changed, moved or removed since it was shared.
+    FileChanged,
+    /// The ranges asked for are not in the file.
+    BadRange,
+    /// The directory or peer cannot write to its disk.
+    Storage,
+    /// Too many transfers at a time.
+    TooManyTransfers,
+    /// The request is of a kind this side does not know.
+    UnknownRequest,
+    /// A no of a newer version, known by number only.
+    Unknown(u16),
+}
+
+/// The wire form of a [`Refusal`].
+#[derive(Serialize, Deserialize)]
+struct RefusalOnWire {
+    number: u16,
+    value: u32,
+}
+
+impl Refusal {
+    /// The number that names this refusal on the wire and in `--json`.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::NotLoggedIn => 1,
+            Self::AlreadyLoggedIn => 2,
+            Self::UnknownName => 3,
+            Self::PasswordNeeded => 4,
+            Self::WrongPassword { .. } => 5,
+            Self::LockedOut { .. } => 6,
+            Self::BadProof => 7,
+            Self::NameTaken => 8,
+            Self::TooManyAccounts { .. } => 9,
+            Self::Busy => 10,
+            Self::SessionEnded => 11,
+            Self::TooOften { .. } => 12,
+            Self::Offline => 20,
+            Self::NotAccepted => 21,
+            Self::MailboxFull => 22,
+            Self::KeyChanged => 23,
+            Self::PrekeyChanged => 24,
+            Self::NoPrekey => 25,
+            Self::NotYourName => 26,
+            Self::BadSignature => 27,
+            Self::UnknownFile => 40,
+            Self::TooManyShares => 41,
+            Self::FileChanged => 42,
+            Self::BadRange => 43,
+            Self::Storage => 44,
+            Self::TooManyTransfers => 45,
+            Self::UnknownRequest => 60,
+            Self::Unknown(number) => number,
+        }
+    }
+
+    fn value(self) -> u32 {
+        match self {
+            Self::WrongPassword { tries_left: value }
+            | Self::LockedOut { seconds: value }
+            | Self::TooManyAccounts { seconds: value }
+            | Self::TooOften { seconds: value } => value,
+            _ => 0,
+        }
+    }
+
+    /// What to do about it, where there is something.
+    #[must_use]
+    pub fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::UnknownName => "is the name spelled right? `qchat who` lists who is online",
+            Self::PasswordNeeded => "this machine has no key for the account: its password lets you in",
+            Self::NameTaken => "choose another name, or leave out --register to log in",
+            Self::Busy | Self::TooManyTransfers => "try again in a moment",
+            Self::MailboxFull => "the message stays with you; send it again when they have been online",
+            Self::FileChanged => "ask its owner to share it again",
+            Self::UnknownFile => "`qchat find` shows what is shared",
+            Self::TooManyShares => "take some back with `unshare`",
+            Self::UnknownRequest | Self::Unknown(_) => "the other side runs another version of qchat",
+            _ => return None,
+        })
+    }
+}
+
+impl From<RefusalOnWire> for Refusal {
+    fn from(RefusalOnWire { number, value }: RefusalOnWire) -> Self {
+        match number {
+            1 => Self::NotLoggedIn,
+            2 => Self::AlreadyLoggedIn,
+            3 => Self::UnknownName,
+            4 => Self::PasswordNeeded,
+            5 => Self::WrongPassword { tries_left: value },
+            6 => Self::LockedOut { seconds: value },
+            7 => Self::BadProof,
+            8 => Self::NameTaken,
+            9 => Self::TooManyAccounts { seconds: value },
+            10 => Self::Busy,
+            11 => Self::SessionEnded,
+            12 => Self::TooOften { seconds: value },
+            20 => Self::Offline,
+            21 => Self::NotAccepted,
+            22 => Self::MailboxFull,
+            23 => Self::KeyChanged,
+            24 => Self::PrekeyChanged,
+            25 => Self::NoPrekey,
+            26 => Self::NotYourName,
+            27 => Self::BadSignature,
+            40 => Self::UnknownFile,
+            41 => Self::TooManyShares,
+            42 => Self::FileChanged,
+            43 => Self::BadRange,
+            44 => Self::Storage,
+            45 => Self::TooManyTransfers,
+            60 => Self::UnknownRequest,
+            number => Self::Unknown(number),
+        }
+    }
+}
+
+impl From<Refusal> for RefusalOnWire {
+    fn from(refusal: Refusal) -> Self {
+        Self { number: refusal.number(), value: refusal.value() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sentence = match self {
+            Self::NotLoggedIn => "log in first",
+            Self::AlreadyLoggedIn => "this connection is logged in already",
+            Self::UnknownName => "nobody of that name has an account here",
+            Self::PasswordNeeded => "the account belongs to another key, so it needs the password",
+            Self::WrongPassword { tries_left } => return write!(f, "wrong password ({tries_left} more tries)"),
+            Self::LockedOut { seconds } => return write!(f, "too many wrong passwords, locked for {seconds} s"),
+            Self::BadProof => "the proof of the key does not fit this connection",
+            Self::NameTaken => "an account of that name exists already",
+            Self::TooManyAccounts { seconds } => {
+                return write!(f, "too many new accounts from your network, the next one in {seconds} s");
+            }
+            Self::Busy => "the directory is at its limit",
+            Self::SessionEnded => "this session was replaced by a newer login",
+            Self::TooOften { seconds } => return write!(f, "too often, the next one in {seconds} s"),
+            Self::Offline => "not online",
+            Self::NotAccepted => "does not accept this from you",
+            Self::MailboxFull => "the mailbox is full",
+            Self::KeyChanged => "the identity key has changed",
+            Self::PrekeyChanged => "the prekey has changed",
+            Self::NoPrekey => "has no prekey yet, because no peer of that account ever came online",
+            Self::NotYourName => "the sender is not the account that is logged in",
+            Self::BadSignature => "a signature does not fit",
+            Self::UnknownFile => "no such file is shared",
+            Self::TooManyShares => "too many shared files",
+            Self::FileChanged => "the file has changed since it was shared",
+            Self::BadRange => "the file has no such range",
+            Self::Storage => "the other side cannot write to its disk",
+            Self::TooManyTransfers => "too many transfers at a time",
+            Self::UnknownRequest => "a request of an unknown kind",
+            Self::Unknown(number) => return write!(f, "refused for a reason this version does not know ({number})"),
+        };
+        f.write_str(sentence)
+    }
+}
+
+/// Why a connection or a stream is closed: the number travels in QUIC's application error code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseCode {
+    /// All is done.
+    Done,
+    /// A frame is longer than its class allows, or cannot be decoded.
+    BadFrame,
+    /// A stream of a kind that this side does not take.
+    BadStream,
+    /// No login within the deadline.
+    LoginTimeout,
+    /// A newer resident login of the same account replaced this session.
+    LoggedInElsewhere,
+    /// The directory or peer is shutting down.
+    ShuttingDown,
+    /// An errand session without a request for too long.
+    ErrandIdle,
+    /// The session did not take what was pushed to it.
+    TooSlow,
+    /// Too many connections that have not logged in.
+    TooManyConnections,
+    /// A connection that nobody announced.
+    NotAnnounced,
+    /// Nothing moved on the stream for too long.
+    NoProgress,
+    /// The transfer was cancelled.
+    Cancelled,
+    /// A newer version's code, known by number only.
+    Unknown(u64),
+}
+
+impl CloseCode {
+    /// The application error code (RFC 9000, section 20.2).
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Done => 0,
+            Self::BadFrame => 1,
+            Self::BadStream => 2,
+            Self::LoginTimeout => 3,
+            Self::LoggedInElsewhere => 4,
+            Self::ShuttingDown => 5,
+            Self::ErrandIdle => 6,
+            Self::TooSlow => 7,
+            Self::TooManyConnections => 8,
+            Self::NotAnnounced => 9,
+            Self::NoProgress => 10,
+            Self::Cancelled => 11,
+            Self::Unknown(number) => number,
+        }
+    }
+
+    /// Reads an application error code.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::Done,
+            1 => Self::BadFrame,
+            2 => Self::BadStream,
+            3 => Self::LoginTimeout,
+            4 => Self::LoggedInElsewhere,
+            5 => Self::ShuttingDown,
+            6 => Self::ErrandIdle,
+            7 => Self::TooSlow,
+            8 => Self::TooManyConnections,
+            9 => Self::NotAnnounced,
+            10 => Self::NoProgress,
+            11 => Self::Cancelled,
+            number => Self::Unknown(number),
+        }
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sentence = match self {
+            Self::Done => "done",
+            Self::BadFrame => "a frame was malformed",
+            Self::BadStream => "a stream of the wrong kind was opened",
+            Self::LoginTimeout => "no login in time",
+            Self::LoggedInElsewhere => "logged in elsewhere",
+            Self::ShuttingDown => "shutting down",
+            Self::ErrandIdle => "idle for too long",
+            Self::TooSlow => "pushes were not taken in time",
+            Self::TooManyConnections => "too many connections without a login",
+            Self::NotAnnounced => "the connection was not announced",
+            Self::NoProgress => "no progress",
+            Self::Cancelled => "cancelled",
+            Self::Unknown(number) => return write!(f, "closed for a reason this version does not know ({number})"),
+        };
+        f.write_str(sentence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_reads_back_as_itself() {
+        for number in 0..=u16::MAX {
+            let refusal = Refusal::from(RefusalOnWire { number, value: 7 });
+            assert_eq!(refusal.number(), number);
+            assert_eq!(Refusal::from(RefusalOnWire::from(refusal)), refusal);
+            assert_eq!(CloseCode::from_number(u64::from(number)).number(), u64::from(number));
+        }
+    }
+}
