@@ -1,3 +1,4 @@
 //! The layers of qchat, lowest first.
 
+pub mod seal;
 pub mod wire;

@@ -1,0 +1,12 @@
+//! WHAT IS SECRET: keys, signatures, sealed envelopes, file digests and password hashes.
+//! Knows no network, no file and no clock; random bytes are passed in, so that a test can repeat them.
+
+pub mod random;
+
+pub mod identity;
+pub mod prekey;
+
+pub mod envelope;
+
+pub mod digest;
+pub mod password;
