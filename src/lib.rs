@@ -1,4 +1,6 @@
 //! The layers of qchat, lowest first.
 
+pub mod clock;
+pub mod database;
 pub mod seal;
 pub mod wire;
