@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod database;
 pub mod seal;
+pub mod transport;
 pub mod wire;

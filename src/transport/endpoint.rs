@@ -1,0 +1,285 @@
+//! One UDP socket that speaks QUIC: a directory that accepts, or a peer that dials and accepts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::sign::CertifiedKey;
+
+use super::certificate::DirectoryCertificate;
+use super::connection::{Connection, TransportError};
+use super::tuning::Network;
+use super::verify::{
+    AnnouncedDials, AnnouncedResolver, DirectoryVerifier, ExpectedKeys, PeerVerifier, provider, raw_public_key,
+};
+use super::{socket, tuning};
+use crate::seal::identity::{IdentityKey, reset_key};
+use crate::wire::directory::DIRECTORY_ALPN;
+use crate::wire::ids::{DialId, DirectoryFingerprint, PeerKey};
+use crate::wire::refusal::CloseCode;
+use crate::wire::rendezvous::DialAnnounced;
+use crate::wire::transfer::PEER_ALPN;
+
+/// The server name of every directory: its key is what identifies it.
+pub(super) const DIRECTORY_SERVER_NAME: &str = "directory.qchat.invalid";
+
+/// A QUIC endpoint on one UDP socket. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    quinn: quinn::Endpoint,
+    network: Network,
+    peer: Option<Arc<PeerSide>>,
+}
+
+/// What a peer's endpoint holds beside its socket.
+#[derive(Debug)]
+struct PeerSide {
+    key: Arc<CertifiedKey>,
+    dials: AnnouncedDials,
+}
+
+/// A connection attempt that has not shaken hands yet.
+#[derive(Debug)]
+pub struct Incoming {
+    quinn: quinn::Incoming,
+    peer: Option<Arc<PeerSide>>,
+}
+
+impl Endpoint {
+    /// Opens a directory's endpoint, which accepts peers and dials nobody.
+    ///
+    /// # Errors
+    /// [`TransportError::Bind`] when the address cannot be had, [`TransportError::Tls`] when the key does not fit.
+    pub fn directory(
+        listen: SocketAddr,
+        certificate: &DirectoryCertificate,
+        network: Network,
+    ) -> Result<Self, TransportError> {
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(certificate.chain.clone(), certificate.key.clone_key())?;
+        tls.alpn_protocols = vec![DIRECTORY_ALPN.to_vec()];
+        let server = server_config(tls, tuning::directory_link(network))?;
+        let endpoint = tuning::endpoint(certificate.reset_key());
+        Ok(Self { quinn: open(listen, endpoint, server)?, network, peer: None })
+    }
+
+    /// Opens a peer's endpoint, which dials directories and peers, and accepts announced peers.
+    ///
+    /// # Errors
+    /// [`TransportError::Bind`] when the address cannot be had.
+    pub fn peer(
+        bind: SocketAddr,
+        identity: &IdentityKey,
+        dials: AnnouncedDials,
+        network: Network,
+    ) -> Result<Self, TransportError> {
+        let key = raw_public_key(identity)?;
+        let verifier = PeerVerifier { expected: ExpectedKeys::Announced(dials.clone()), provider: provider() };
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(AnnouncedResolver { dials: dials.clone(), key: key.clone() }));
+        tls.alpn_protocols = vec![PEER_ALPN.to_vec()];
+        let server = server_config(tls, tuning::peer_link(network))?;
+        let endpoint = tuning::endpoint(reset_key(identity.seed()));
+        Ok(Self { quinn: open(bind, endpoint, server)?, network, peer: Some(Arc::new(PeerSide { key, dials })) })
+    }
+
+    /// The address the socket is bound to.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.quinn.local_addr()
+    }
+
+    /// The address under which a machine on the way to `remote` would see this socket if there were no NAT.
+    ///
+    /// # Errors
+    /// What the operating system says, for instance that there is no route.
+    pub fn local_address_towards(&self, remote: SocketAddr) -> io::Result<SocketAddr> {
+        let ip = socket::local_address_towards(remote)?.ip();
+        Ok(SocketAddr::new(ip, self.local_address()?.port()))
+    }
+
+    /// Connects to a directory: the pinned one, or on first use whichever answers.
+    ///
+    /// # Errors
+    /// [`TransportError::IdentityMismatch`] when another key answers, [`TransportError::TimedOut`] when nobody does.
+    pub async fn connect_directory(
+        &self,
+        address: SocketAddr,
+        pinned: Option<DirectoryFingerprint>,
+    ) -> Result<(Connection, DirectoryFingerprint), TransportError> {
+        let verifier = Arc::new(DirectoryVerifier { pinned, found: OnceLock::new(), provider: provider() });
+        let mut tls = client_tls(verifier.clone())?.with_no_client_auth();
+        tls.alpn_protocols = vec![DIRECTORY_ALPN.to_vec()];
+        let config = client_config(tls, tuning::directory_link(self.network))?;
+        let connected = self.connect(config, address, DIRECTORY_SERVER_NAME).await;
+        match (pinned, verifier.found.get()) {
+            (Some(expected), Some(&found)) if expected != found => {
+                Err(TransportError::IdentityMismatch { expected, found })
+            }
+            (_, Some(&found)) => {
+                let connection = connected?;
+                tuning::raise_after_login(&connection.quinn); // the directory's pushes: we trust it by now
+                Ok((connection, found))
+            }
+            (_, None) => connected.and(Err(TransportError::Handshake("no certificate came".to_owned()))),
+        }
+    }
+
+    /// Connects to a peer through an announced dial; only the expected key will do.
+    ///
+    /// # Errors
+    /// [`TransportError::TimedOut`] when nobody answers there.
+    pub async fn dial(&self, address: SocketAddr, dial: DialId, key: PeerKey) -> Result<Connection, TransportError> {
+        let Some(own) = &self.peer else {
+            return Err(TransportError::Handshake("a directory does not dial".to_owned()));
+        };
+        let verifier = Arc::new(PeerVerifier { expected: ExpectedKeys::One(key), provider: provider() });
+        let resolver = AlwaysResolvesClientRawPublicKeys::new(own.key.clone());
+        let mut tls = client_tls(verifier)?.with_client_cert_resolver(Arc::new(resolver));
+        tls.alpn_protocols = vec![PEER_ALPN.to_vec()];
+        let config = client_config(tls, tuning::peer_link(self.network))?;
+        self.connect(config, address, &dial.server_name()).await
+    }
+
+    /// Waits for the next connection attempt. `None` once the endpoint is closed.
+    pub async fn accept(&self) -> Option<Incoming> {
+        let quinn = self.quinn.accept().await?;
+        Some(Incoming { quinn, peer: self.peer.clone() })
+    }
+
+    /// Closes every connection with a code.
+    pub fn close(&self, code: CloseCode) {
+        self.quinn.close(quinn_code(code), code.to_string().as_bytes());
+    }
+
+    /// Waits until the other sides were told of the close, for a second at most.
+    pub async fn wait_closed(&self) {
+        // The drain period of QUIC is for late packets; a process that ends need not wait for it.
+        if tokio::time::timeout(std::time::Duration::from_secs(1), self.quinn.wait_idle()).await.is_err() {
+            tracing::debug!("connections were still draining at exit");
+        }
+    }
+
+    async fn connect(
+        &self,
+        config: quinn::ClientConfig,
+        address: SocketAddr,
+        server_name: &str,
+    ) -> Result<Connection, TransportError> {
+        let connecting = self.quinn.connect_with(config, address, server_name)?;
+        let connected = tokio::time::timeout(tuning::HANDSHAKE_DEADLINE, connecting).await;
+        Ok(Connection { quinn: connected.map_err(|_| TransportError::TimedOut)?? })
+    }
+}
+
+impl Incoming {
+    /// The address it comes from, which may be forged unless [`Self::is_validated`].
+    #[must_use]
+    pub fn remote_address(&self) -> SocketAddr {
+        self.quinn.remote_address()
+    }
+
+    /// Whether the other side has proven that it receives at its address.
+    #[must_use]
+    pub fn is_validated(&self) -> bool {
+        self.quinn.remote_address_validated()
+    }
+
+    /// Asks the other side to prove its address (RFC 9000, section 8.1.2): it comes again.
+    pub fn ask_to_prove_address(self) {
+        if let Err(error) = self.quinn.retry() {
+            error.into_incoming().ignore();
+        }
+    }
+
+    /// Turns it away.
+    pub fn refuse(self) {
+        self.quinn.refuse();
+    }
+
+    /// Shakes hands with a peer that will log in later.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the handshake fails or takes too long.
+    pub async fn accept(self) -> Result<Connection, TransportError> {
+        let connecting = self.quinn.accept()?;
+        let connected = tokio::time::timeout(tuning::HANDSHAKE_DEADLINE, connecting).await;
+        Ok(Connection { quinn: connected.map_err(|_| TransportError::TimedOut)?? })
+    }
+
+    /// Shakes hands with an announced peer: the key it proves to hold must be the one announced for its dial.
+    ///
+    /// # Errors
+    /// [`TransportError::NotAnnounced`] when it is another one.
+    pub async fn accept_peer(self) -> Result<(Connection, DialAnnounced), TransportError> {
+        let peer = self.peer.clone();
+        let connection = self.accept().await?;
+        let announced = connection.dial_id().and_then(|dial| peer?.dials.take(dial));
+        match (announced, connection.peer_key()) {
+            (Some(announced), Some(presented)) if announced.key == presented => Ok((connection, announced)),
+            _ => {
+                connection.close(CloseCode::NotAnnounced);
+                Err(TransportError::NotAnnounced)
+            }
+        }
+    }
+}
+
+pub(super) fn quinn_code(code: CloseCode) -> quinn::VarInt {
+    quinn::VarInt::from_u64(code.number()).unwrap_or(quinn::VarInt::MAX)
+}
+
+fn open(
+    address: SocketAddr,
+    endpoint: quinn::EndpointConfig,
+    server: quinn::ServerConfig,
+) -> Result<quinn::Endpoint, TransportError> {
+    let bind = |source| TransportError::Bind { address, source };
+    let socket = socket::bind(address).map_err(bind)?;
+    quinn::Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime)).map_err(bind)
+}
+
+fn server_config(
+    mut tls: rustls::ServerConfig,
+    transport: Arc<quinn::TransportConfig>,
+) -> Result<quinn::ServerConfig, TransportError> {
+    // No tickets: a resumed session would outlive a changed key, and 0-RTT can be replayed.
+    tls.send_tls13_tickets = 0;
+    tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    tls.max_early_data_size = 0;
+    let crypto = QuicServerConfig::try_from(tls).map_err(|error| TransportError::Handshake(error.to_string()))?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    tuning::bound_handshakes(&mut config);
+    config.transport_config(transport);
+    Ok(config)
+}
+
+type ClientBuilder = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
+
+fn client_tls(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientBuilder, TransportError> {
+    Ok(rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier))
+}
+
+fn client_config(
+    mut tls: rustls::ClientConfig,
+    transport: Arc<quinn::TransportConfig>,
+) -> Result<quinn::ClientConfig, TransportError> {
+    tls.resumption = rustls::client::Resumption::disabled();
+    tls.enable_early_data = false;
+    let crypto = QuicClientConfig::try_from(tls).map_err(|error| TransportError::Handshake(error.to_string()))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport);
+    Ok(config)
+}

@@ -1,0 +1,118 @@
+//! Every setting of QUIC with its reason. Bounds on what we hold are in `wire/limits.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+/// Settings of a process that its user may change.
+#[derive(Debug, Clone, Copy)]
+pub struct Network {
+    /// Generic segmentation offload: 1.8 times the throughput where the network card and its driver do it right.
+    pub segmentation_offload: bool,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { segmentation_offload: true }
+    }
+}
+
+/// Largest UDP payload that path MTU discovery tries. The cost of QUIC is per packet, so this doubles what loopback
+/// and jumbo-frame networks carry; above 6,550 ten segments of one GSO call exceed a UDP datagram and are lost.
+const MTU_BOUND: u16 = 6_500;
+
+/// Kernel buffers that hold a round trip of a fast network; the kernel clips what it does not allow.
+pub(super) const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// The first retransmission of a lost first packet comes after three of these instead of after a second.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// A whole handshake, with two lost first packets.
+pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(6);
+
+/// Streams of a connection to a directory before login: the login and one to spare.
+const STREAMS_BEFORE_LOGIN: u32 = 2;
+/// And after it: enough for a person's commands at once; each one costs memory on every connection.
+const STREAMS_AFTER_LOGIN: u32 = 8;
+/// One control frame and its header fit; quinn 0.11 cannot change it for a live connection.
+const CONTROL_STREAM_WINDOW: u32 = 64 * 1024 + 1024;
+/// A connection window of one stream before login, so that a stranger pins no more than that.
+const CONTROL_WINDOW_BEFORE_LOGIN: u32 = CONTROL_STREAM_WINDOW;
+/// And after it.
+const CONTROL_WINDOW_AFTER_LOGIN: u32 = 256 * 1024;
+
+/// Streams between two peers at a time.
+const PEER_STREAMS: u32 = 64;
+/// More than 2.25 MiB can hold over 1,024 gaps under loss, and then quinn gives the connection up.
+const PEER_STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// Several file streams of a long fat path together.
+const PEER_WINDOW: u32 = 16 * 1024 * 1024;
+/// What quinn buffers for sending: as fast as more on a local network.
+const PEER_SEND_WINDOW: u64 = 8 * 1024 * 1024;
+
+/// Directory links: a NAT forgets a UDP binding after 30 s of silence, a dead peer shows within 20 s.
+const DIRECTORY_KEEP_ALIVE: Duration = Duration::from_secs(8);
+const DIRECTORY_IDLE: Duration = Duration::from_secs(20);
+/// Peer links: a killed peer is noticed while its file is still on the screen.
+const PEER_KEEP_ALIVE: Duration = Duration::from_secs(3);
+const PEER_IDLE: Duration = Duration::from_secs(10);
+
+/// What both ends of a link between peer and directory set.
+pub(super) fn directory_link(network: Network) -> Arc<TransportConfig> {
+    let mut config = common(network, DIRECTORY_KEEP_ALIVE, DIRECTORY_IDLE);
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_BEFORE_LOGIN))
+        .stream_receive_window(VarInt::from_u32(CONTROL_STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONTROL_WINDOW_BEFORE_LOGIN))
+        .send_window(u64::from(CONTROL_WINDOW_AFTER_LOGIN));
+    Arc::new(config)
+}
+
+/// Gives a directory link that has logged in its streams and window.
+pub(super) fn raise_after_login(connection: &quinn::Connection) {
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_AFTER_LOGIN));
+    connection.set_receive_window(VarInt::from_u32(CONTROL_WINDOW_AFTER_LOGIN));
+}
+
+/// What both ends of a link between two peers set.
+pub(super) fn peer_link(network: Network) -> Arc<TransportConfig> {
+    let mut config = common(network, PEER_KEEP_ALIVE, PEER_IDLE);
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(PEER_STREAMS))
+        .stream_receive_window(VarInt::from_u32(PEER_STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(PEER_WINDOW))
+        .send_window(PEER_SEND_WINDOW);
+    Arc::new(config)
+}
+
+/// What the socket as a whole sets.
+///
+/// The reset key outlives the process, so that after a crash and restart the other sides are told at once that their
+/// connections are gone (stateless reset, RFC 9000, section 10.3).
+pub(super) fn endpoint(reset_key: impl quinn::crypto::HmacKey + 'static) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    config.grease_quic_bit(false); // datagrams with the bit cleared are left for punching
+    config.max_udp_payload_size(MTU_BOUND).expect("the bound is above QUIC's minimum of 1,200 bytes");
+    config
+}
+
+/// Bounds what connections that are not accepted yet can hold: 256 of them with 16 KiB each.
+pub(super) fn bound_handshakes(config: &mut quinn::ServerConfig) {
+    config.max_incoming(256).incoming_buffer_size(16 * 1024).incoming_buffer_size_total(4 * 1024 * 1024);
+}
+
+fn common(network: Network, keep_alive: Duration, idle: Duration) -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(MTU_BOUND);
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(keep_alive))
+        .max_idle_timeout(Some(IdleTimeout::try_from(idle).expect("an idle timeout of seconds fits")))
+        .initial_rtt(INITIAL_RTT)
+        .mtu_discovery_config(Some(mtu))
+        .enable_segmentation_offload(network.segmentation_offload);
+    config
+}
