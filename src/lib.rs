@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod database;
+pub mod directory;
+pub mod protocol;
 pub mod seal;
 pub mod transport;
 pub mod wire;

@@ -1,0 +1,171 @@
+//! Who may begin a handshake: bounds what connections that have not logged in can cost. Those that have do not count.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::wire::limits::{HANDSHAKES_BEFORE_RETRY, UNAUTHENTICATED_MAX, UNAUTHENTICATED_PER_SOURCE_MAX};
+
+/// A source with more than half of its share must prove its address first, because anybody can forge the first packet:
+/// so nobody can use up the share of another.
+const PER_SOURCE_BEFORE_RETRY: usize = UNAUTHENTICATED_PER_SOURCE_MAX / 2;
+
+/// Counts the connections that have not logged in. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gate {
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    per_source: HashMap<IpAddr, usize>,
+    strangers: usize,
+    handshakes: usize,
+}
+
+/// What to do with a newcomer.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Shake hands, and keep this until it has logged in or is gone.
+    Welcome(Stranger),
+    /// Let it come again with proof that it receives at its address.
+    ProveAddress,
+    /// Turn it away.
+    TurnAway,
+}
+
+/// Whether a newcomer has proven that it receives at its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Address {
+    /// It has.
+    Proven,
+    /// It may be forged.
+    Claimed,
+}
+
+/// One connection that has not logged in; it is counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    counts: Arc<Mutex<Counts>>,
+    source: IpAddr,
+    shaking_hands: bool,
+}
+
+impl Gate {
+    /// Decides on a newcomer.
+    pub(super) fn ask(&self, address: IpAddr, proof: Address) -> Verdict {
+        let source = household(address);
+        let mut counts = lock(&self.counts);
+        let from_source = counts.per_source.get(&source).copied().unwrap_or(0);
+        let crowded = counts.handshakes >= HANDSHAKES_BEFORE_RETRY || from_source >= PER_SOURCE_BEFORE_RETRY;
+        if crowded && proof == Address::Claimed {
+            return Verdict::ProveAddress;
+        }
+        if counts.strangers >= UNAUTHENTICATED_MAX || from_source >= UNAUTHENTICATED_PER_SOURCE_MAX {
+            return Verdict::TurnAway;
+        }
+        *counts.per_source.entry(source).or_default() += 1;
+        counts.strangers += 1;
+        counts.handshakes += 1;
+        Verdict::Welcome(Stranger { counts: self.counts.clone(), source, shaking_hands: true })
+    }
+}
+
+impl Stranger {
+    /// Notes that the handshake is over.
+    pub(super) fn hands_shaken(&mut self) {
+        if std::mem::take(&mut self.shaking_hands) {
+            lock(&self.counts).handshakes -= 1;
+        }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.hands_shaken();
+        let mut counts = lock(&self.counts);
+        counts.strangers -= 1;
+        let left = counts.per_source.get_mut(&self.source).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            counts.per_source.remove(&self.source);
+        }
+    }
+}
+
+/// One IPv4 address, or the /64 of an IPv6 address, all of which belongs to one network at least.
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn source(number: usize) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap()))
+    }
+
+    fn welcome(gate: &Gate, address: IpAddr, proof: Address) -> Option<Stranger> {
+        match gate.ask(address, proof) {
+            Verdict::Welcome(mut stranger) => {
+                stranger.hands_shaken();
+                Some(stranger)
+            }
+            Verdict::ProveAddress | Verdict::TurnAway => None,
+        }
+    }
+
+    #[test]
+    fn a_source_has_its_share_and_others_theirs() {
+        let gate = Gate::default();
+        let mut strangers: Vec<_> = (0..100).filter_map(|_| welcome(&gate, source(1), Address::Proven)).collect();
+        assert_eq!(strangers.len(), UNAUTHENTICATED_PER_SOURCE_MAX);
+        assert!(matches!(gate.ask(source(1), Address::Proven), Verdict::TurnAway));
+        assert!(welcome(&gate, source(2), Address::Claimed).is_some());
+        strangers.pop();
+        assert!(welcome(&gate, source(1), Address::Proven).is_some());
+    }
+
+    #[test]
+    fn forged_packets_do_not_use_up_the_share_of_a_source() {
+        let gate = Gate::default();
+        let forged: Vec<_> = (0..1_000).filter_map(|_| welcome(&gate, source(1), Address::Claimed)).collect();
+        assert_eq!(forged.len(), PER_SOURCE_BEFORE_RETRY);
+        assert!(matches!(gate.ask(source(1), Address::Claimed), Verdict::ProveAddress));
+        assert!(welcome(&gate, source(1), Address::Proven).is_some());
+    }
+
+    #[test]
+    fn many_handshakes_at_once_make_everyone_prove_their_address() {
+        let gate = Gate::default();
+        let shaking: Vec<_> = (0..HANDSHAKES_BEFORE_RETRY).map(|n| gate.ask(source(n), Address::Claimed)).collect();
+        assert!(shaking.iter().all(|verdict| matches!(verdict, Verdict::Welcome(_))));
+        assert!(matches!(gate.ask(source(9_999), Address::Claimed), Verdict::ProveAddress));
+        assert!(matches!(gate.ask(source(9_999), Address::Proven), Verdict::Welcome(_)));
+        drop(shaking);
+        assert!(matches!(gate.ask(source(9_999), Address::Claimed), Verdict::Welcome(_)));
+    }
+
+    #[test]
+    fn all_sources_together_are_bounded_and_nothing_is_left_behind() {
+        let gate = Gate::default();
+        let strangers: Vec<_> =
+            (0..UNAUTHENTICATED_MAX + 10).filter_map(|n| welcome(&gate, source(n), Address::Proven)).collect();
+        assert_eq!(strangers.len(), UNAUTHENTICATED_MAX);
+        drop(strangers);
+        let counts = lock(&gate.counts);
+        assert_eq!((counts.strangers, counts.handshakes, counts.per_source.len()), (0, 0, 0));
+    }
+}

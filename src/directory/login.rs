@@ -1,0 +1,212 @@
+//! Who may in: the proof of a key, and the password where the key is not the account's. What slows down guessing is
+//! asked, and counts the try, before anything is hashed.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use super::registry::{Membership, Session};
+use super::shared::Shared;
+use super::store::Account;
+use crate::clock::now_millis;
+use crate::protocol::lockout::Lockout;
+use crate::protocol::new_accounts::NewAccounts;
+use crate::protocol::source::SourcePrefix;
+use crate::seal::identity::{self, Label, login_statement};
+use crate::seal::password::{self, PasswordError};
+use crate::seal::random::OsRandom;
+use crate::transport::connection::Connection;
+use crate::wire::account::{LoggedIn, Login, LoginKind};
+use crate::wire::directory::DirectoryPush;
+use crate::wire::ids::{Epoch, Password};
+use crate::wire::limits::PUSH_QUEUE_MAX;
+use crate::wire::refusal::Refusal;
+
+/// Passwords hashed at a time: each takes a processor and the memory of Argon2.
+const HASHES_AT_ONCE: usize = 2;
+
+/// What all logins share.
+#[derive(Debug)]
+pub(super) struct LoginLimits {
+    lockout: Mutex<Lockout>,
+    new_accounts: Mutex<NewAccounts>,
+    hashing: Arc<Semaphore>,
+}
+
+/// A login that was let in.
+pub(super) struct Admitted {
+    /// Its place among those who are connected.
+    pub(super) membership: Membership,
+    /// The presence pushes that wait for it.
+    pub(super) presence: mpsc::Receiver<DirectoryPush>,
+    /// What it is answered.
+    pub(super) answer: LoggedIn,
+}
+
+/// Whether the account was there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AccountIs {
+    Known,
+    New,
+}
+
+impl LoginLimits {
+    pub(super) fn new() -> Self {
+        Self {
+            lockout: Mutex::default(),
+            new_accounts: Mutex::default(),
+            hashing: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+        }
+    }
+
+    /// Runs Argon2 off the async threads. The permit goes along, so that a caller who gives up does not make room for
+    /// a third hash.
+    async fn hash<R: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<R, PasswordError> + Send + 'static,
+    ) -> Result<R, Refusal> {
+        let permit = self.hashing.clone().acquire_owned().await.map_err(|_| Refusal::Busy)?;
+        let hashed = tokio::task::spawn_blocking(move || {
+            let result = job();
+            drop(permit);
+            result
+        });
+        match hashed.await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "password not checked");
+                Err(Refusal::Busy)
+            }
+            Err(error) => {
+                tracing::error!(%error, "password not checked");
+                Err(Refusal::Busy)
+            }
+        }
+    }
+}
+
+/// Decides on a login, and brings its session into the registry when it is let in.
+pub(super) async fn log_in(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    mut login: Login,
+) -> Result<Admitted, Refusal> {
+    prove(shared, connection, &login)?;
+    let source = SourcePrefix::of(connection.remote_address().ip());
+    let password = login.password.take();
+    let account_is = authenticate(shared, source, &login, password).await?;
+    let epoch = match login.kind {
+        LoginKind::Resident => shared.store.next_epoch(&login.name).await?,
+        LoginKind::Errand { .. } => shared.store.epoch(&login.name).await?,
+    };
+    enter(shared, connection, login, epoch, account_is).await
+}
+
+/// Only the holder of the key can have signed for this connection at this directory.
+fn prove(shared: &Shared, connection: &Connection, login: &Login) -> Result<(), Refusal> {
+    let statement = login_statement(&shared.fingerprint, &login.name, &connection.login_binding());
+    identity::verify(&login.key, Label::Login, &statement, &login.proof).map_err(|_| Refusal::BadProof)
+}
+
+async fn authenticate(
+    shared: &Shared,
+    source: SourcePrefix,
+    login: &Login,
+    password: Option<Password>,
+) -> Result<AccountIs, Refusal> {
+    let Some(account) = shared.store.account(&login.name).await? else {
+        return register(shared, source, login, password).await;
+    };
+    if account.key != login.key {
+        bring_key(shared, source, login, password, account).await?;
+    }
+    Ok(AccountIs::Known)
+}
+
+async fn register(
+    shared: &Shared,
+    source: SourcePrefix,
+    login: &Login,
+    password: Option<Password>,
+) -> Result<AccountIs, Refusal> {
+    if !login.register {
+        return Err(Refusal::UnknownName);
+    }
+    let password = password.ok_or(Refusal::PasswordNeeded)?;
+    let limits = &shared.login_limits;
+    limits.new_accounts.lock().unwrap_or_else(PoisonError::into_inner).count(source, now_millis())?;
+    let password = limits.hash(move || password::hash(&password, &mut OsRandom)).await?;
+    let account = Account { name: login.name.clone(), key: login.key, password, created_at: now_millis() };
+    shared.store.create_account(account).await?;
+    tracing::info!(peer = %login.name, key = %login.key, "account created");
+    Ok(AccountIs::New)
+}
+
+/// Binds a new key to the account of whoever knows its password, and ends the sessions of the old one.
+async fn bring_key(
+    shared: &Shared,
+    source: SourcePrefix,
+    login: &Login,
+    password: Option<Password>,
+    account: Account,
+) -> Result<(), Refusal> {
+    if login.register {
+        return Err(Refusal::NameTaken);
+    }
+    let password = password.ok_or(Refusal::PasswordNeeded)?;
+    let limits = &shared.login_limits;
+    let lockout = || limits.lockout.lock().unwrap_or_else(PoisonError::into_inner);
+    let tried = lockout().begin_try(&login.name, source, now_millis())?;
+    let Account { name, key: old, password: stored, .. } = account;
+    if !limits.hash(move || password::verify(&password, &stored)).await? {
+        tracing::info!(peer = %name, "wrong password");
+        return Err(tried.refusal());
+    }
+    lockout().succeeded(tried);
+    shared.store.replace_key(&name, old, login.key).await?;
+    shared.registry.end_other_keys(&name, login.key);
+    tracing::info!(peer = %name, key = %login.key, %old, "key replaced");
+    Ok(())
+}
+
+async fn enter(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    login: Login,
+    epoch: Epoch,
+    account_is: AccountIs,
+) -> Result<Admitted, Refusal> {
+    let (sender, presence) = mpsc::channel(PUSH_QUEUE_MAX);
+    let session = Session {
+        name: login.name,
+        key: login.key,
+        kind: login.kind,
+        epoch,
+        connection: connection.clone(),
+        presence: sender,
+        mail: Notify::new(),
+        replaced: AtomicBool::new(false),
+    };
+    let membership = Membership::enter(shared, session)?;
+    // Looked at after entering: a key replaced before this is seen here, one replaced later finds the session there.
+    let standing = shared.store.standing(&membership.session.name).await?;
+    if standing.key != membership.session.key {
+        return Err(Refusal::SessionEnded);
+    }
+    let answer = LoggedIn {
+        epoch,
+        created: account_is == AccountIs::New,
+        observed: observed(connection),
+        prekey: standing.prekey,
+        waiting: standing.waiting,
+    };
+    Ok(Admitted { membership, presence, answer })
+}
+
+/// A session's address as the directory sees it, IPv4 in its plain form.
+pub(super) fn observed(connection: &Connection) -> SocketAddr {
+    let address = connection.remote_address();
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

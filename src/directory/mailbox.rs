@@ -1,0 +1,93 @@
+//! Pushes to one session: the envelopes that wait for its account, one at a time in the order of their arrival, and
+//! who comes and goes. An envelope is forgotten only after its recipient has it on disk.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+
+use super::registry::Session;
+use super::session::is_violation;
+use super::shared::Shared;
+use super::store::Waiting;
+use crate::wire::directory::{DirectoryPush, PushAnswer, PushReply};
+use crate::wire::refusal::CloseCode;
+
+/// Envelopes read from the store at a time: 200 KiB at most.
+const BATCH: usize = 8;
+
+/// The session did not take a push, so it gets no more.
+struct NotTaken;
+
+/// Pushes an account's mailbox to a session for as long as that is the one to get it.
+pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, turn: Arc<Mutex<()>>) {
+    // What the session left stays in the store, and is pushed again to the next session only.
+    let mut after = 0;
+    loop {
+        session.mail.notified().await;
+        let held = turn.lock().await;
+        if drain(&shared, &session, &mut after).await.is_err() {
+            return;
+        }
+        drop(held);
+    }
+}
+
+/// Pushes presence, in order.
+pub(super) async fn push_presence(session: Arc<Session>, mut queue: mpsc::Receiver<DirectoryPush>) {
+    while let Some(presence) = queue.recv().await {
+        if push(&session, &presence).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn drain(shared: &Shared, session: &Session, after: &mut i64) -> Result<(), NotTaken> {
+    loop {
+        let waiting = match shared.store.waiting(&session.name, *after, BATCH).await {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                tracing::error!(peer = %session.name, %error, "mailbox not read");
+                return Ok(());
+            }
+        };
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        for envelope in waiting {
+            if !shared.registry.collects(session) {
+                return Ok(());
+            }
+            *after = envelope.number;
+            push_envelope(shared, session, envelope).await?;
+        }
+    }
+}
+
+async fn push_envelope(shared: &Shared, session: &Session, waiting: Waiting) -> Result<(), NotTaken> {
+    let Waiting { number, delivery } = waiting;
+    match push(session, &DirectoryPush::Delivery(Box::new(delivery))).await? {
+        Ok(PushReply::Taken) => {
+            if let Err(error) = shared.store.delete_envelope(number).await {
+                // Its recipient gets it again in the next session, and knows it by its id.
+                tracing::error!(peer = %session.name, number, %error, "delivered envelope not deleted");
+            }
+        }
+        Ok(PushReply::Left) => tracing::debug!(peer = %session.name, number, "envelope left"),
+        Err(refusal) => tracing::debug!(peer = %session.name, number, %refusal, "envelope refused"),
+        Ok(PushReply::Candidates(_)) => return Err(end(session, CloseCode::BadFrame)),
+    }
+    Ok(())
+}
+
+/// Sends one push; a session that does not answer it properly is closed, which changes nothing when it has ended.
+async fn push(session: &Session, push: &DirectoryPush) -> Result<PushAnswer, NotTaken> {
+    session.connection.request(push).await.map_err(|error| {
+        tracing::debug!(peer = %session.name, %error, "push not taken");
+        end(session, if is_violation(&error) { CloseCode::BadFrame } else { CloseCode::TooSlow })
+    })
+}
+
+fn end(session: &Session, code: CloseCode) -> NotTaken {
+    session.connection.close(code);
+    NotTaken
+}

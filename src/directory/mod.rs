@@ -1,0 +1,19 @@
+//! SERVICE: the directory. Who is who, who is online, what waits for whom, who shares what. Never a message's text, a
+//! file's byte or a private key.
+
+pub mod server;
+pub mod store;
+
+mod session;
+
+mod login;
+mod mailbox;
+mod rendezvous;
+mod requests;
+
+mod gate;
+mod registry;
+mod shared;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! What each request of a session is answered.
+
+use super::registry::Session;
+use super::rendezvous;
+use super::shared::Shared;
+use crate::clock::now_millis;
+use crate::seal::prekey;
+use crate::wire::account::{Identity, SignedPrekey};
+use crate::wire::catalog::{Cursor, Entry, Found, Query};
+use crate::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
+use crate::wire::ids::{FileName, PeerName};
+use crate::wire::limits::{PAGE_ENTRIES_MAX, SEALED_BYTES_MAX};
+use crate::wire::message::{ENVELOPE_VERSION, Envelope};
+use crate::wire::refusal::Refusal;
+
+/// Bytes of an encapsulated X-Wing key: 1,088 of ML-KEM-768 and 32 of X25519.
+const ENCAPSULATED_BYTES: usize = 1_120;
+
+/// Answers one request.
+pub(super) async fn answer(shared: &Shared, session: &Session, request: DirectoryRequest) -> DirectoryAnswer {
+    match request {
+        DirectoryRequest::Login(_) => Err(Refusal::AlreadyLoggedIn),
+        DirectoryRequest::PutPrekey(prekey) => put_prekey(shared, session, *prekey).await,
+        DirectoryRequest::Who { after } => Ok(who(shared, after.as_ref())),
+        DirectoryRequest::Identify { name } => identify(shared, name).await,
+        DirectoryRequest::Deliver { to, envelope } => deliver(shared, session, to, *envelope).await,
+        DirectoryRequest::Publish(entry) => publish(shared, session, entry).await,
+        DirectoryRequest::Unpublish { name } => unpublish(shared, session, &name).await,
+        DirectoryRequest::Find { query, after } => find(shared, query, after).await,
+        DirectoryRequest::Dial(request) => rendezvous::dial(shared, session, request).await,
+    }
+}
+
+async fn put_prekey(shared: &Shared, session: &Session, signed: SignedPrekey) -> DirectoryAnswer {
+    prekey::verify(&signed, &session.name, &session.key, now_millis()).map_err(|error| {
+        tracing::debug!(peer = %session.name, %error, "prekey refused");
+        Refusal::BadSignature
+    })?;
+    shared.store.put_prekey(signed).await?;
+    Ok(DirectoryReply::Done)
+}
+
+fn who(shared: &Shared, after: Option<&PeerName>) -> DirectoryReply {
+    let (names, more) = shared.registry.online(after, PAGE_ENTRIES_MAX);
+    DirectoryReply::People { names, more }
+}
+
+async fn identify(shared: &Shared, name: PeerName) -> DirectoryAnswer {
+    let account = shared.store.account(&name).await?.ok_or(Refusal::UnknownName)?;
+    let prekey = shared.store.prekey(&name).await?;
+    let online = shared.registry.is_online(&name);
+    Ok(DirectoryReply::Identity(Box::new(Identity { name, key: account.key, prekey, online })))
+}
+
+async fn deliver(shared: &Shared, session: &Session, to: PeerName, envelope: Envelope) -> DirectoryAnswer {
+    if envelope.header.sender != session.key {
+        return Err(Refusal::NotYourName);
+    }
+    let well_formed = envelope.header.version == ENVELOPE_VERSION
+        && envelope.encapsulated.len() == ENCAPSULATED_BYTES
+        && envelope.sealed.len() <= SEALED_BYTES_MAX;
+    if !well_formed {
+        return Err(Refusal::UnknownRequest);
+    }
+    shared.store.deliver(&to, &session.name, envelope, now_millis()).await?;
+    // Also for a repeated envelope: its first attempt may have been cut off here.
+    shared.registry.wake(&to);
+    Ok(DirectoryReply::Done)
+}
+
+async fn publish(shared: &Shared, session: &Session, entry: Entry) -> DirectoryAnswer {
+    shared.store.publish(&session.name, entry, now_millis()).await?;
+    Ok(DirectoryReply::Done)
+}
+
+async fn unpublish(shared: &Shared, session: &Session, name: &FileName) -> DirectoryAnswer {
+    shared.store.unpublish(&session.name, name).await?;
+    Ok(DirectoryReply::Done)
+}
+
+async fn find(shared: &Shared, query: Query, after: Option<Cursor>) -> DirectoryAnswer {
+    let page = shared.store.find(query, after, PAGE_ENTRIES_MAX).await?;
+    let found = page.entries.into_iter().map(|(owner, entry)| {
+        let online = shared.registry.is_online(&owner);
+        Found { owner, online, entry }
+    });
+    Ok(DirectoryReply::Entries { found: found.collect(), more: page.more })
+}

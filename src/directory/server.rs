@@ -1,0 +1,240 @@
+//! The directory as a service: its folder, its certificate, its endpoint, and the loop that accepts connections.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::gate::{Address, Gate, Verdict};
+use super::login::LoginLimits;
+use super::registry::Registry;
+use super::session;
+use super::shared::Shared;
+use super::store::sqlite::SqliteStore;
+use crate::clock::now_millis;
+use crate::database::DatabaseError;
+use crate::transport::certificate::{CertificateError, DirectoryCertificate};
+use crate::transport::connection::TransportError;
+use crate::transport::endpoint::{Endpoint, Incoming};
+use crate::transport::tuning::Network;
+use crate::wire::ids::{DirectoryFingerprint, UnixMillis};
+use crate::wire::limits::MAILBOX_DAYS;
+use crate::wire::refusal::CloseCode;
+
+/// How often envelopes that nobody has fetched are looked for.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(3_600);
+
+const DAY_MILLIS: u64 = 24 * 3_600_000;
+
+/// What a directory needs to know to start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; port 0 takes any that is free.
+    pub listen: SocketAddr,
+    /// Where `cert.pem` and `key.pem` are, or will be made.
+    pub certificate_folder: PathBuf,
+    /// Where everything else is kept: one folder for one directory.
+    pub data: PathBuf,
+    /// How to use the network.
+    pub network: Network,
+}
+
+/// Why a directory does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// A file or folder cannot be made.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// "create" or "lock".
+        action: &'static str,
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data folder is taken.
+    #[error("another qchat serve uses {path}")]
+    InUse {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// There is no usable certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The network cannot be used.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The operating system does not say where the socket is bound.
+    #[error("cannot read the address of the socket on {listen}: {source}")]
+    LocalAddress {
+        /// The address that was asked for.
+        listen: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The socket was lost.
+    #[error("the socket on {address} was closed")]
+    EndpointLost {
+        /// Where it was bound.
+        address: SocketAddr,
+    },
+}
+
+/// A directory that listens, and accepts connections while [`Directory::run`] does.
+pub struct Directory {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    address: SocketAddr,
+    gate: Gate,
+    /// Keeps the data folder locked.
+    lock: File,
+}
+
+impl Directory {
+    /// Takes the data folder and the socket. Blocks for a few files; needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] names what cannot be had and why.
+    pub fn start(settings: Settings) -> Result<Self, DirectoryError> {
+        let Settings { listen, certificate_folder, data, network } = settings;
+        let lock = lock_folder(&data)?;
+        let store = SqliteStore::open(&data.join("directory.sqlite"))?;
+        let certificate = DirectoryCertificate::load_or_create(&certificate_folder)?;
+        let endpoint = Endpoint::directory(listen, &certificate, network)?;
+        let address = endpoint.local_address().map_err(|source| DirectoryError::LocalAddress { listen, source })?;
+        let shared = Shared {
+            fingerprint: certificate.fingerprint(),
+            store: Box::new(store),
+            registry: Registry::default(),
+            login_limits: LoginLimits::new(),
+        };
+        Ok(Self { shared: Arc::new(shared), endpoint, address, gate: Gate::default(), lock })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What peers pin.
+    #[must_use]
+    pub fn fingerprint(&self) -> DirectoryFingerprint {
+        self.shared.fingerprint
+    }
+
+    /// The IP address that others most likely reach this directory at: its own, or the one that packets leave from.
+    #[must_use]
+    pub fn reachable_ip(&self) -> IpAddr {
+        let own = self.address.ip();
+        if !own.is_unspecified() {
+            return own;
+        }
+        // Nothing is sent: an address of a documentation network (RFC 5737, RFC 3849) selects the route.
+        let far = if own.is_ipv4() {
+            SocketAddr::from(([192, 0, 2, 1], 9))
+        } else {
+            SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9))
+        };
+        self.endpoint.local_address_towards(far).map_or(own, |address| address.ip())
+    }
+
+    /// Accepts connections until `stop` resolves; then closes them, waits for their tasks and closes the database.
+    ///
+    /// # Errors
+    /// [`DirectoryError::EndpointLost`] when the socket fails before that.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), DirectoryError> {
+        let mut tasks = JoinSet::new();
+        let result = self.accept_until(stop, &mut tasks).await;
+        self.endpoint.close(CloseCode::ShuttingDown);
+        while let Some(ended) = tasks.join_next().await {
+            report_panic(ended);
+        }
+        self.endpoint.wait_closed().await;
+        self.shared.store.close().await;
+        drop(self.lock);
+        result
+    }
+
+    async fn accept_until(
+        &self,
+        stop: impl Future<Output = ()>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), DirectoryError> {
+        let mut stop = pin!(stop);
+        let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) => self.decide(incoming, tasks),
+                    None => return Err(DirectoryError::EndpointLost { address: self.address }),
+                },
+                Some(ended) = tasks.join_next() => report_panic(ended),
+                _ = expiry.tick() => {
+                    tasks.spawn(expire(self.shared.clone()));
+                }
+            }
+        }
+    }
+
+    /// Lets a newcomer in, asks it to prove its address, or turns it away.
+    fn decide(&self, incoming: Incoming, tasks: &mut JoinSet<()>) {
+        let source = incoming.remote_address();
+        let proof = if incoming.is_validated() { Address::Proven } else { Address::Claimed };
+        match self.gate.ask(source.ip(), proof) {
+            Verdict::Welcome(stranger) => {
+                tasks.spawn(session::run(self.shared.clone(), incoming, stranger));
+            }
+            Verdict::ProveAddress => incoming.ask_to_prove_address(),
+            Verdict::TurnAway => {
+                tracing::debug!(%source, "too many connections without a login");
+                incoming.refuse();
+            }
+        }
+    }
+}
+
+/// Makes the data folder for its owner only, and locks it for this process.
+fn lock_folder(data: &Path) -> Result<File, DirectoryError> {
+    let failed = |action, path: &Path, source| DirectoryError::File { action, path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|source| failed("create", data, source))?;
+    let path = data.join("lock");
+    let lock = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|source| failed("create", &path, source))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(DirectoryError::InUse { path: data.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &path, source)),
+    }
+}
+
+/// Forgets envelopes that have waited too long.
+async fn expire(shared: Arc<Shared>) {
+    let before = UnixMillis(now_millis().0.saturating_sub(MAILBOX_DAYS * DAY_MILLIS));
+    match shared.store.expire_envelopes(before).await {
+        Ok(0) => {}
+        Ok(envelopes) => tracing::info!(envelopes, "expired"),
+        Err(error) => tracing::error!(%error, "envelopes not expired"),
+    }
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a session's task failed");
+    }
+}

@@ -1,0 +1,208 @@
+//! The life of one connection.
+//!
+//! ```text
+//! handshake --> stranger --Login, up to 5 tries in 10 s--> logged in --requests and pushes--> gone
+//!                  |                                          |
+//!                  +-- login timeout, bad frame               +-- logged in elsewhere, errand idle, too slow, bad frame
+//! ```
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::gate::Stranger;
+use super::login::{self, Admitted};
+use super::registry::{Membership, Session};
+use super::shared::Shared;
+use super::{mailbox, requests};
+use crate::transport::connection::{Connection, TransportError};
+use crate::transport::endpoint::Incoming;
+use crate::transport::stream::Stream;
+use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest};
+use crate::wire::limits::{ERRAND_IDLE, LOGIN_DEADLINE, REQUEST_DEADLINE};
+use crate::wire::refusal::{CloseCode, Refusal};
+
+/// A person mistypes a password; who needs more connects again.
+const LOGIN_TRIES: usize = 5;
+
+/// Requests of one session that are answered at a time, as many as it may have streams.
+const REQUESTS_AT_ONCE: usize = 8;
+
+/// Sees a connection through, from the handshake to its end.
+pub(super) async fn run(shared: Arc<Shared>, incoming: Incoming, mut stranger: Stranger) {
+    let deadline = Instant::now() + LOGIN_DEADLINE;
+    let source = incoming.remote_address();
+    let connection = match incoming.accept().await {
+        Ok(connection) => connection,
+        Err(error) => return tracing::debug!(%source, %error, "no handshake"),
+    };
+    stranger.hands_shaken();
+    let admitted = tokio::select! {
+        admitted = timeout_at(deadline, log_in(&shared, &connection)) => admitted,
+        reason = connection.closed() => return tracing::debug!(%source, %reason, "gone before login"),
+    };
+    drop(stranger);
+    match admitted {
+        Ok(Some(admitted)) => serve(shared, admitted).await,
+        Ok(None) => {}
+        Err(_) => connection.close(CloseCode::LoginTimeout),
+    }
+}
+
+/// Takes logins until one is let in. `None` when the connection is of no use any more.
+async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitted> {
+    for _ in 0..LOGIN_TRIES {
+        let mut stream = connection.accept_stream().await.ok()?;
+        let request = read_request(connection, &mut stream).await?;
+        let admitted = match request {
+            DirectoryRequest::Login(login) => login::log_in(shared, connection, *login).await,
+            DirectoryRequest::PutPrekey(_)
+            | DirectoryRequest::Who { .. }
+            | DirectoryRequest::Identify { .. }
+            | DirectoryRequest::Deliver { .. }
+            | DirectoryRequest::Publish(_)
+            | DirectoryRequest::Unpublish { .. }
+            | DirectoryRequest::Find { .. }
+            | DirectoryRequest::Dial(_) => Err(Refusal::NotLoggedIn),
+        };
+        match admitted {
+            Ok(admitted) => {
+                let answer = Ok(DirectoryReply::LoggedIn(admitted.answer.clone()));
+                return write_answer(&mut stream, &answer).await.then_some(admitted);
+            }
+            Err(refusal) => {
+                tracing::debug!(source = %connection.remote_address(), %refusal, "login refused");
+                write_answer(&mut stream, &Err(refusal)).await;
+            }
+        }
+    }
+    // No more tries. The last answer is still on its way, so the deadline closes the connection.
+    connection.closed().await;
+    None
+}
+
+/// Serves a session until its connection ends.
+async fn serve(shared: Arc<Shared>, admitted: Admitted) {
+    let Admitted { membership, presence, answer } = admitted;
+    let session = membership.session.clone();
+    let kind = session.kind;
+    tracing::info!(peer = %session.name, key = %session.key, epoch = answer.epoch.0, ?kind, "logged in");
+    session.connection.raise_limits_after_login();
+    let mut pushers = start_pushers(&shared, &membership, presence);
+    let mut answers = JoinSet::new();
+    let reason = take_requests(&shared, &session, &mut answers).await;
+    tracing::info!(peer = %session.name, epoch = answer.epoch.0, %reason, "session ended");
+    pushers.shutdown().await;
+    drop(membership); // now, not after the requests: others see it offline at once
+    while let Some(ended) = answers.join_next().await {
+        report_panic(ended);
+    }
+}
+
+fn start_pushers(
+    shared: &Arc<Shared>,
+    membership: &Membership,
+    presence: mpsc::Receiver<DirectoryPush>,
+) -> JoinSet<()> {
+    let session = &membership.session;
+    let mut pushers = JoinSet::new();
+    if session.is_resident() {
+        pushers.spawn(mailbox::push_presence(session.clone(), presence));
+    }
+    if session.wants_mail() {
+        let turn = membership.mailbox_turn.clone();
+        pushers.spawn(mailbox::push_mailbox(shared.clone(), session.clone(), turn));
+    }
+    pushers
+}
+
+/// Starts an answer to each request until the connection ends, and says why it did.
+async fn take_requests(shared: &Arc<Shared>, session: &Arc<Session>, answers: &mut JoinSet<()>) -> TransportError {
+    let connection = &session.connection;
+    let mut idle_since = Instant::now();
+    loop {
+        tokio::select! {
+            stream = connection.accept_stream(), if answers.len() < REQUESTS_AT_ONCE => match stream {
+                Ok(stream) => {
+                    answers.spawn(answer(shared.clone(), session.clone(), stream));
+                }
+                Err(error) => return error,
+            },
+            Some(ended) = answers.join_next() => {
+                report_panic(ended);
+                idle_since = Instant::now();
+            }
+            () = sleep_until(idle_since + ERRAND_IDLE), if answers.is_empty() && !session.is_resident() => {
+                connection.close(CloseCode::ErrandIdle);
+            }
+            reason = connection.closed() => return reason,
+        }
+    }
+}
+
+/// Answers the request of one stream within its deadline.
+async fn answer(shared: Arc<Shared>, session: Arc<Session>, mut stream: Stream) {
+    let exchange = async {
+        let Some(request) = read_request(&session.connection, &mut stream).await else { return };
+        let answer = if session.is_replaced() {
+            Err(Refusal::SessionEnded)
+        } else {
+            requests::answer(&shared, &session, request).await
+        };
+        write_answer(&mut stream, &answer).await;
+    };
+    if timeout(REQUEST_DEADLINE, exchange).await.is_err() {
+        tracing::debug!(peer = %session.name, "request not answered in time");
+        stream.abort(CloseCode::NoProgress);
+    }
+}
+
+/// Reads the one frame of a request stream. Malformed ones close the connection; `None` then, and when the other side
+/// gave the stream up.
+async fn read_request(connection: &Connection, stream: &mut Stream) -> Option<DirectoryRequest> {
+    let read = async {
+        let request = stream.read_frame().await?;
+        stream.expect_end().await?;
+        Ok(request)
+    };
+    read.await
+        .inspect_err(|error| {
+            tracing::debug!(source = %connection.remote_address(), %error, "no request");
+            if is_violation(error) {
+                connection.close(CloseCode::BadFrame);
+            }
+        })
+        .ok()
+}
+
+/// Writes the answer; whether that worked.
+async fn write_answer(stream: &mut Stream, answer: &DirectoryAnswer) -> bool {
+    let written = stream.write_frame(answer).await;
+    stream.finish();
+    written.inspect_err(|error| tracing::debug!(%error, "answer not sent")).is_ok()
+}
+
+/// Whether the other side broke the framing.
+pub(super) fn is_violation(error: &TransportError) -> bool {
+    match error {
+        TransportError::BadFrame(_) | TransportError::Truncated => true,
+        TransportError::Bind { .. }
+        | TransportError::TimedOut
+        | TransportError::IdentityMismatch { .. }
+        | TransportError::NotAnnounced
+        | TransportError::Handshake(_)
+        | TransportError::Tls(_)
+        | TransportError::Closed(_)
+        | TransportError::Reset(_)
+        | TransportError::ClosedHere
+        | TransportError::NoAnswer(_) => false,
+    }
+}
+
+fn report_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a request was not answered");
+    }
+}

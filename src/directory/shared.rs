@@ -1,0 +1,18 @@
+//! What all sessions of one directory share.
+
+use super::login::LoginLimits;
+use super::registry::Registry;
+use super::store::Store;
+use crate::wire::ids::DirectoryFingerprint;
+
+/// One directory's state; sessions hold it in an `Arc`.
+pub(super) struct Shared {
+    /// Who this directory is: what logins are signed for.
+    pub(super) fingerprint: DirectoryFingerprint,
+    /// What outlives the process.
+    pub(super) store: Box<dyn Store>,
+    /// Who is connected now.
+    pub(super) registry: Registry,
+    /// What slows down guessing and mass registration.
+    pub(super) login_limits: LoginLimits,
+}

@@ -1,0 +1,143 @@
+//! What a directory keeps: accounts, prekeys, mailboxes and the catalogue. A trait, so that several directory nodes can
+//! share another database one day; the rules that must hold in one transaction are part of its contract.
+
+pub mod sqlite;
+
+use async_trait::async_trait;
+
+use crate::wire::account::SignedPrekey;
+use crate::wire::catalog::{Cursor, Entry, Query};
+use crate::wire::ids::{Epoch, FileName, PeerKey, PeerName, PrekeyId, UnixMillis};
+use crate::wire::message::{Delivery, Envelope};
+use crate::wire::refusal::Refusal;
+
+/// Why the store did not do what was asked. Nothing was changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The rules say no.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// The database failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<StoreError> for Refusal {
+    /// What the asker is told. A failure is for the operator, so its cause goes to the log.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(refusal) => refusal,
+            StoreError::Full | StoreError::Failed(_) => {
+                tracing::error!(%error, "the store failed");
+                Self::Storage
+            }
+        }
+    }
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: PeerName,
+    /// The key bound to it.
+    pub key: PeerKey,
+    /// The hash of its password, a PHC string.
+    pub password: String,
+    /// When it was made.
+    pub created_at: UnixMillis,
+}
+
+/// What a session is told when it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The key bound to the account now.
+    pub key: PeerKey,
+    /// Its current prekey.
+    pub prekey: Option<PrekeyId>,
+    /// Envelopes that wait for it.
+    pub waiting: u64,
+}
+
+/// An envelope that waits for its recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place in the order of arrival.
+    pub number: i64,
+    /// What is pushed.
+    pub delivery: Delivery,
+}
+
+/// A page of a search, ordered by name, then owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Owners and entries.
+    pub entries: Vec<(PeerName, Entry)>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// Everything a directory keeps. Every change is durable when its method returns.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The account of that name.
+    async fn account(&self, name: &PeerName) -> Result<Option<Account>, StoreError>;
+
+    /// Makes an account; refused with `NameTaken` when there is one of that name.
+    async fn create_account(&self, account: Account) -> Result<(), StoreError>;
+
+    /// Binds a new key to an account and forgets the old key's prekey; refused with `Busy` when the old key is not the
+    /// account's any more.
+    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError>;
+
+    /// What a session of the account is told; refused with `UnknownName` when there is no account.
+    async fn standing(&self, name: &PeerName) -> Result<Standing, StoreError>;
+
+    /// The number of the account's last resident login, 0 before the first.
+    async fn epoch(&self, name: &PeerName) -> Result<Epoch, StoreError>;
+
+    /// Takes the next number for a resident login.
+    async fn next_epoch(&self, name: &PeerName) -> Result<Epoch, StoreError>;
+
+    /// Makes a prekey the account's current one; refused with `SessionEnded` when its identity is not the account's key.
+    async fn put_prekey(&self, prekey: SignedPrekey) -> Result<(), StoreError>;
+
+    /// The account's current prekey.
+    async fn prekey(&self, name: &PeerName) -> Result<Option<SignedPrekey>, StoreError>;
+
+    /// Keeps an envelope for its recipient. One that waits already (same recipient, sender key, id and prekey) is
+    /// success without a second copy; one that was sealed again to a newer prekey takes the place of the older.
+    ///
+    /// Refused with `UnknownName`, `KeyChanged`, `NoPrekey`, `PrekeyChanged` or `MailboxFull`.
+    async fn deliver(
+        &self,
+        to: &PeerName,
+        from: &PeerName,
+        envelope: Envelope,
+        now: UnixMillis,
+    ) -> Result<(), StoreError>;
+
+    /// Envelopes that wait for a recipient after a number, in the order of their arrival.
+    async fn waiting(&self, recipient: &PeerName, after: i64, limit: usize) -> Result<Vec<Waiting>, StoreError>;
+
+    /// Forgets an envelope.
+    async fn delete_envelope(&self, number: i64) -> Result<(), StoreError>;
+
+    /// Forgets envelopes that were stored before a time, and says how many.
+    async fn expire_envelopes(&self, before: UnixMillis) -> Result<usize, StoreError>;
+
+    /// Publishes an entry, or replaces the owner's entry of that name; refused with `TooManyShares`.
+    async fn publish(&self, owner: &PeerName, entry: Entry, now: UnixMillis) -> Result<(), StoreError>;
+
+    /// Takes an entry back; refused with `UnknownFile` when there is none of that name.
+    async fn unpublish(&self, owner: &PeerName, name: &FileName) -> Result<(), StoreError>;
+
+    /// Searches the catalogue.
+    async fn find(&self, query: Query, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError>;
+
+    /// Waits until all that was asked for is done and the database is closed; nothing can be asked for after it.
+    async fn close(&self);
+}

@@ -1,0 +1,520 @@
+//! The store in a SQLite file of its own. A row that cannot be read is reported and skipped, so that one bad row does
+//! not keep the rest from its owner.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Account, Page, Standing, Store, StoreError, Waiting};
+use crate::database::{Database, DatabaseError};
+use crate::wire::account::SignedPrekey;
+use crate::wire::catalog::{Cursor, Entry, EntryKind, Query, Scope};
+use crate::wire::codec;
+use crate::wire::ids::{Epoch, FileDigest, FileName, FileSize, PeerKey, PeerName, PrekeyId, UnixMillis};
+use crate::wire::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, MAILBOX_PER_SENDER_MAX, SHARES_PER_ACCOUNT_MAX};
+use crate::wire::message::{Delivery, Envelope};
+use crate::wire::refusal::Refusal;
+
+/// Times are Unix milliseconds, ids are their bytes, blobs are `wire::codec::encode`.
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE account (
+    name         TEXT PRIMARY KEY,
+    key          BLOB NOT NULL,
+    password_phc TEXT NOT NULL,
+    created_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE prekey (
+    name   TEXT PRIMARY KEY REFERENCES account (name) ON DELETE CASCADE,
+    id     BLOB NOT NULL,
+    signed BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE session (
+    name  TEXT PRIMARY KEY REFERENCES account (name) ON DELETE CASCADE,
+    epoch INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- AUTOINCREMENT: a number is never given to a second envelope, so 'after' stays true while rows are deleted.
+CREATE TABLE envelope (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    recipient  TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    sender     TEXT NOT NULL,
+    sender_key BLOB NOT NULL,
+    id         BLOB NOT NULL,
+    prekey     BLOB NOT NULL,
+    bytes      INTEGER NOT NULL,
+    stored_at  INTEGER NOT NULL,
+    envelope   BLOB NOT NULL,
+    UNIQUE (recipient, sender_key, id)
+) STRICT;
+CREATE INDEX envelope_waiting ON envelope (recipient, number);
+CREATE INDEX envelope_quota ON envelope (recipient, sender, bytes);
+CREATE INDEX envelope_age ON envelope (stored_at);
+
+CREATE TABLE share (
+    owner        TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    name         TEXT NOT NULL,
+    size         INTEGER NOT NULL,
+    digest       BLOB NOT NULL,
+    kind         TEXT NOT NULL,
+    scope        TEXT NOT NULL,
+    published_at INTEGER NOT NULL,
+    PRIMARY KEY (owner, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX share_by_name ON share (name, owner);
+CREATE INDEX share_by_digest ON share (digest, name, owner);
+"];
+
+/// A [`Store`] in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// Taken by whoever closes it.
+    database: Mutex<Option<Database>>,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it. Blocks until that is done.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the file cannot be used or is of a newer version.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        Ok(Self { database: Mutex::new(Some(Database::open(path, MIGRATIONS)?)) })
+    }
+
+    async fn run<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        database.ok_or(DatabaseError::Stopped)?.run(job).await
+    }
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        if error.is_full() { Self::Full } else { Self::Failed(error.to_string()) }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        DatabaseError::from(error).into()
+    }
+}
+
+fn refused<T>(refusal: Refusal) -> Result<T, StoreError> {
+    Err(StoreError::Refused(refusal))
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn account(&self, name: &PeerName) -> Result<Option<Account>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| account(sql, name)).await
+    }
+
+    async fn create_account(&self, account: Account) -> Result<(), StoreError> {
+        self.run(move |sql| create_account(sql, &account)).await
+    }
+
+    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.run(move |sql| replace_key(sql, &name, old, new)).await
+    }
+
+    async fn standing(&self, name: &PeerName) -> Result<Standing, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| standing(sql, &name)).await
+    }
+
+    async fn epoch(&self, name: &PeerName) -> Result<Epoch, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| {
+            let epoch = one(sql, "SELECT epoch FROM session WHERE name = ?1", [name.as_str()])?;
+            Ok(Epoch(epoch.map_or(0, i64::cast_unsigned)))
+        })
+        .await
+    }
+
+    async fn next_epoch(&self, name: &PeerName) -> Result<Epoch, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| next_epoch(sql, &name)).await
+    }
+
+    async fn put_prekey(&self, prekey: SignedPrekey) -> Result<(), StoreError> {
+        self.run(move |sql| put_prekey(sql, &prekey)).await
+    }
+
+    async fn prekey(&self, name: &PeerName) -> Result<Option<SignedPrekey>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| {
+            let signed: Option<Vec<u8>> = one(sql, "SELECT signed FROM prekey WHERE name = ?1", [name.as_str()])?;
+            signed.map(|signed| decoded("prekey", &signed)).transpose()
+        })
+        .await
+    }
+
+    async fn deliver(
+        &self,
+        to: &PeerName,
+        from: &PeerName,
+        envelope: Envelope,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let (to, from) = (to.clone(), from.clone());
+        self.run(move |sql| deliver(sql, &to, &from, &envelope, now)).await
+    }
+
+    async fn waiting(&self, recipient: &PeerName, after: i64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+        let recipient = recipient.clone();
+        self.run(move |sql| waiting(sql, &recipient, after, limit)).await
+    }
+
+    async fn delete_envelope(&self, number: i64) -> Result<(), StoreError> {
+        self.run(move |sql| {
+            sql.prepare_cached("DELETE FROM envelope WHERE number = ?1")?.execute([number])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn expire_envelopes(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(move |sql| Ok(sql.execute("DELETE FROM envelope WHERE stored_at < ?1", [before.0.cast_signed()])?))
+            .await
+    }
+
+    async fn publish(&self, owner: &PeerName, entry: Entry, now: UnixMillis) -> Result<(), StoreError> {
+        let owner = owner.clone();
+        self.run(move |sql| publish(sql, &owner, &entry, now)).await
+    }
+
+    async fn unpublish(&self, owner: &PeerName, name: &FileName) -> Result<(), StoreError> {
+        let (owner, name) = (owner.clone(), name.clone());
+        self.run(move |sql| {
+            let key = params![owner.as_str(), name.as_str()];
+            let removed = sql.prepare_cached("DELETE FROM share WHERE owner = ?1 AND name = ?2")?.execute(key)?;
+            if removed == 0 { refused(Refusal::UnknownFile) } else { Ok(()) }
+        })
+        .await
+    }
+
+    async fn find(&self, query: Query, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        self.run(move |sql| find(sql, &query, after.as_ref(), limit)).await
+    }
+
+    async fn close(&self) {
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(database) = database {
+            database.close().await;
+        }
+    }
+}
+
+fn account(sql: &Connection, name: PeerName) -> Result<Option<Account>, StoreError> {
+    let mut statement = sql.prepare_cached("SELECT key, password_phc, created_at FROM account WHERE name = ?1")?;
+    let row = statement.query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)));
+    Ok(row.optional()?.map(|(key, password, created_at)| Account {
+        name,
+        key: PeerKey::from_bytes(key),
+        password,
+        created_at: UnixMillis(created_at.cast_unsigned()),
+    }))
+}
+
+fn create_account(sql: &Connection, account: &Account) -> Result<(), StoreError> {
+    let created = sql.execute(
+        "INSERT INTO account (name, key, password_phc, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        params![account.name.as_str(), account.key.as_bytes(), account.password, account.created_at.0.cast_signed()],
+    )?;
+    if created == 0 { refused(Refusal::NameTaken) } else { Ok(()) }
+}
+
+fn replace_key(sql: &Connection, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError> {
+    let replaced = sql.execute(
+        "UPDATE account SET key = ?3 WHERE name = ?1 AND key = ?2",
+        params![name.as_str(), old.as_bytes(), new.as_bytes()],
+    )?;
+    if replaced == 0 {
+        return refused(Refusal::Busy);
+    }
+    sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
+    Ok(())
+}
+
+fn standing(sql: &Connection, name: &PeerName) -> Result<Standing, StoreError> {
+    let Some(key) = account_key(sql, name)? else { return refused(Refusal::UnknownName) };
+    let waiting = one(sql, "SELECT count(*) FROM envelope WHERE recipient = ?1", [name.as_str()])?;
+    Ok(Standing { key, prekey: current_prekey(sql, name)?, waiting: waiting.map_or(0, i64::cast_unsigned) })
+}
+
+fn next_epoch(sql: &Connection, name: &PeerName) -> Result<Epoch, StoreError> {
+    let next = "INSERT INTO session (name, epoch) VALUES (?1, 1)
+                ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1 RETURNING epoch";
+    let epoch: i64 = sql.prepare_cached(next)?.query_row([name.as_str()], |row| row.get(0))?;
+    Ok(Epoch(epoch.cast_unsigned()))
+}
+
+fn put_prekey(sql: &Connection, signed: &SignedPrekey) -> Result<(), StoreError> {
+    let prekey = &signed.prekey;
+    // A session whose key was replaced a moment ago must not bring its prekey back.
+    if account_key(sql, &prekey.account)? != Some(prekey.identity) {
+        return refused(Refusal::SessionEnded);
+    }
+    sql.execute(
+        "INSERT INTO prekey (name, id, signed) VALUES (?1, ?2, ?3)
+         ON CONFLICT (name) DO UPDATE SET id = excluded.id, signed = excluded.signed",
+        params![prekey.account.as_str(), prekey.id.as_bytes(), encoded(signed)?],
+    )?;
+    Ok(())
+}
+
+fn deliver(
+    sql: &Connection,
+    to: &PeerName,
+    from: &PeerName,
+    envelope: &Envelope,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let header = &envelope.header;
+    let earlier = earlier_copy(sql, to, envelope)?;
+    if earlier.is_some_and(|(_, prekey)| prekey == header.prekey) {
+        return Ok(());
+    }
+    match account_key(sql, to)? {
+        None => return refused(Refusal::UnknownName),
+        Some(key) if key != header.recipient => return refused(Refusal::KeyChanged),
+        Some(_) => {}
+    }
+    match current_prekey(sql, to)? {
+        None => return refused(Refusal::NoPrekey),
+        Some(prekey) if prekey != header.prekey => return refused(Refusal::PrekeyChanged),
+        Some(_) => {}
+    }
+    if let Some((number, _)) = earlier {
+        sql.prepare_cached("DELETE FROM envelope WHERE number = ?1")?.execute([number])?;
+    }
+    let blob = encoded(envelope)?;
+    check_quota(sql, to, from, blob.len())?; // a refusal also undoes the deletion above
+    sql.prepare_cached(
+        "INSERT INTO envelope (recipient, sender, sender_key, id, prekey, bytes, stored_at, envelope)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        to.as_str(),
+        from.as_str(),
+        header.sender.as_bytes(),
+        header.id.as_bytes(),
+        header.prekey.as_bytes(),
+        i64::try_from(blob.len()).unwrap_or(i64::MAX),
+        now.0.cast_signed(),
+        blob
+    ])?;
+    Ok(())
+}
+
+/// The number and prekey of the same message, if it waits already.
+fn earlier_copy(sql: &Connection, to: &PeerName, envelope: &Envelope) -> Result<Option<(i64, PrekeyId)>, StoreError> {
+    let header = &envelope.header;
+    let query = "SELECT number, prekey FROM envelope WHERE recipient = ?1 AND sender_key = ?2 AND id = ?3";
+    let row = sql
+        .prepare_cached(query)?
+        .query_row(params![to.as_str(), header.sender.as_bytes(), header.id.as_bytes()], |row| {
+            Ok((row.get(0)?, PrekeyId::from_bytes(row.get(1)?)))
+        })
+        .optional()?;
+    Ok(row)
+}
+
+fn check_quota(sql: &Connection, to: &PeerName, from: &PeerName, bytes: usize) -> Result<(), StoreError> {
+    let query = "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(sender = ?2), 0)
+                 FROM envelope INDEXED BY envelope_quota WHERE recipient = ?1";
+    let (messages, waiting, from_sender): (i64, i64, i64) = sql
+        .prepare_cached(query)?
+        .query_row([to.as_str(), from.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    let full = messages.cast_unsigned() >= MAILBOX_MESSAGES_MAX
+        || waiting.cast_unsigned().saturating_add(bytes) > MAILBOX_BYTES_MAX
+        || from_sender.cast_unsigned() >= MAILBOX_PER_SENDER_MAX;
+    if full { refused(Refusal::MailboxFull) } else { Ok(()) }
+}
+
+fn waiting(sql: &Connection, recipient: &PeerName, after: i64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+    let mut statement = sql.prepare_cached(
+        "SELECT number, sender, envelope FROM envelope INDEXED BY envelope_waiting
+         WHERE recipient = ?1 AND number > ?2 ORDER BY number",
+    )?;
+    let mut rows = statement.query(params![recipient.as_str(), after])?;
+    let mut waiting = Vec::new();
+    while waiting.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        match waiting_row(row) {
+            Ok(envelope) => waiting.push(envelope),
+            Err(error) => tracing::error!(%recipient, number = row.get(0).unwrap_or(0_i64), %error, "envelope skipped"),
+        }
+    }
+    Ok(waiting)
+}
+
+fn waiting_row(row: &Row<'_>) -> Result<Waiting, StoreError> {
+    let envelope = decoded("envelope", &column::<Vec<u8>>(row, 2)?)?;
+    Ok(Waiting { number: column(row, 0)?, delivery: Delivery { from: parsed(&column::<String>(row, 1)?)?, envelope } })
+}
+
+fn publish(sql: &Connection, owner: &PeerName, entry: &Entry, now: UnixMillis) -> Result<(), StoreError> {
+    // An entry of the same name is replaced, so it does not count.
+    let others = "SELECT count(*) FROM share WHERE owner = ?1 AND name != ?2";
+    let others: Option<i64> = one(sql, others, [owner.as_str(), entry.name.as_str()])?;
+    if others.is_some_and(|others| others.cast_unsigned() >= SHARES_PER_ACCOUNT_MAX) {
+        return refused(Refusal::TooManyShares);
+    }
+    sql.prepare_cached(
+        "INSERT INTO share (owner, name, size, digest, kind, scope, published_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (owner, name) DO UPDATE SET size = excluded.size, digest = excluded.digest, kind = excluded.kind,
+             scope = excluded.scope, published_at = excluded.published_at",
+    )?
+    .execute(params![
+        owner.as_str(),
+        entry.name.as_str(),
+        entry.size.bytes().cast_signed(),
+        entry.digest.as_bytes(),
+        kind_text(entry.kind),
+        scope_text(entry.scope),
+        now.0.cast_signed()
+    ])?;
+    Ok(())
+}
+
+fn find(sql: &Connection, query: &Query, after: Option<&Cursor>, limit: usize) -> Result<Page, StoreError> {
+    // No name and no owner is empty, so the first page begins after two empty texts.
+    let (name, owner) = after.map_or(("", ""), |cursor| (cursor.name.as_str(), cursor.owner.as_str()));
+    match query {
+        // lower() knows ASCII only, and instr() no wildcards: both are what the query means.
+        Query::Substring(pattern) => {
+            let matches = "instr(lower(name), lower(?3)) > 0";
+            page(sql, "share_by_name", matches, params![name, owner, pattern.as_str()], limit)
+        }
+        Query::Exact { owner: of, name: exact } => {
+            let matches = "name = ?3 AND owner = ?4";
+            page(sql, "share_by_name", matches, params![name, owner, exact.as_str(), of.as_str()], limit)
+        }
+        Query::Owner(of) => {
+            let sql_by_owner = "SELECT owner, name, size, digest, kind, scope FROM share
+                 WHERE (name, owner) > (?1, ?2) AND owner = ?3 ORDER BY name";
+            entries(sql, sql_by_owner, params![name, owner, of.as_str()], limit)
+        }
+        Query::Digest(digest) => {
+            page(sql, "share_by_digest", "digest = ?3", params![name, owner, digest.as_bytes()], limit)
+        }
+    }
+}
+
+/// Reads matching entries in the order of an index, so that nothing is sorted and what lies behind the page not read.
+fn page(
+    sql: &Connection,
+    index: &'static str,
+    matches: &'static str,
+    values: impl Params,
+    limit: usize,
+) -> Result<Page, StoreError> {
+    let query = format!(
+        "SELECT owner, name, size, digest, kind, scope FROM share INDEXED BY {index}
+         WHERE (name, owner) > (?1, ?2) AND {matches} ORDER BY name, owner"
+    );
+    entries(sql, &query, values, limit)
+}
+
+fn entries(sql: &Connection, query: &str, values: impl Params, limit: usize) -> Result<Page, StoreError> {
+    let mut statement = sql.prepare_cached(query)?;
+    let mut rows = statement.query(values)?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        match entry_row(row) {
+            Ok(_) if entries.len() == limit => return Ok(Page { entries, more: true }),
+            Ok(entry) => entries.push(entry),
+            Err(error) => tracing::error!(%error, "catalogue entry skipped"),
+        }
+    }
+    Ok(Page { entries, more: false })
+}
+
+fn entry_row(row: &Row<'_>) -> Result<(PeerName, Entry), StoreError> {
+    let owner = parsed(&column::<String>(row, 0)?)?;
+    let entry = Entry {
+        name: parsed::<FileName>(&column::<String>(row, 1)?)?,
+        size: FileSize::try_from(column::<i64>(row, 2)?.cast_unsigned()).map_err(|error| malformed("size", &error))?,
+        digest: FileDigest::from_bytes(column(row, 3)?),
+        kind: kind_from(&column::<String>(row, 4)?)?,
+        scope: scope_from(&column::<String>(row, 5)?)?,
+    };
+    Ok((owner, entry))
+}
+
+fn kind_text(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::File => "file",
+    }
+}
+
+fn kind_from(text: &str) -> Result<EntryKind, StoreError> {
+    match text {
+        "file" => Ok(EntryKind::File),
+        other => Err(malformed("kind", &other)),
+    }
+}
+
+fn scope_text(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Everyone => "everyone",
+    }
+}
+
+fn scope_from(text: &str) -> Result<Scope, StoreError> {
+    match text {
+        "everyone" => Ok(Scope::Everyone),
+        other => Err(malformed("scope", &other)),
+    }
+}
+
+fn account_key(sql: &Connection, name: &PeerName) -> Result<Option<PeerKey>, StoreError> {
+    Ok(one(sql, "SELECT key FROM account WHERE name = ?1", [name.as_str()])?.map(PeerKey::from_bytes))
+}
+
+fn current_prekey(sql: &Connection, name: &PeerName) -> Result<Option<PrekeyId>, StoreError> {
+    Ok(one(sql, "SELECT id FROM prekey WHERE name = ?1", [name.as_str()])?.map(PrekeyId::from_bytes))
+}
+
+/// The one value of the one row that a query finds.
+fn one<T: FromSql>(sql: &Connection, query: &str, values: impl Params) -> Result<Option<T>, StoreError> {
+    Ok(sql.prepare_cached(query)?.query_row(values, |row| row.get(0)).optional()?)
+}
+
+fn column<T: FromSql>(row: &Row<'_>, index: usize) -> Result<T, StoreError> {
+    Ok(row.get(index)?)
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|error: T::Err| malformed("name", &error))
+}
+
+fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    codec::encode(value).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+fn decoded<T: DeserializeOwned>(what: &str, blob: &[u8]) -> Result<T, StoreError> {
+    codec::decode(blob).map_err(|error| malformed(what, &error))
+}
+
+fn malformed(what: &str, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Failed(format!("a stored {what} cannot be read: {error}"))
+}
+
+#[cfg(test)]
+#[path = "sqlite_tests.rs"]
+mod tests;

@@ -1,0 +1,7 @@
+//! WHAT IS DECIDED: state machines; messages and time in, actions out; no I/O.
+
+pub mod backoff;
+pub mod groups;
+pub mod lockout;
+pub mod new_accounts;
+pub mod source;
