@@ -1,0 +1,117 @@
+//! Runs one command and reports its rows and its end.
+
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc};
+
+use super::context::Context;
+use super::event::Event;
+use super::failure::{Failure, FailureKind};
+use super::handle::{Asked, Command};
+use super::messages::{self, Fate, Written};
+use super::{catalogue, offers};
+use crate::seal::random::{self, OsRandom};
+use crate::wire::ids::{MessageId, PeerName};
+use crate::wire::message::{Body, Text};
+
+/// Where the rows of a command go.
+#[derive(Debug, Clone)]
+pub(super) struct Rows(mpsc::Sender<Event>);
+
+impl Rows {
+    /// Reports a row; waits while the face is busy. A face that is gone does not stop the command.
+    pub(super) async fn row(&self, event: Event) {
+        if self.0.send(event).await.is_err() {
+            tracing::trace!("a row that nobody reads");
+        }
+    }
+
+    /// Reports something that may be dropped, such as progress.
+    pub(super) fn hint(&self, event: Event) {
+        if self.0.try_send(event).is_err() {
+            tracing::trace!("a hint that nobody reads");
+        }
+    }
+
+    /// The channel itself, for work on another thread.
+    pub(super) fn sender(&self) -> mpsc::Sender<Event> {
+        self.0.clone()
+    }
+}
+
+/// A command whose place in the order of messages is fixed.
+pub(super) enum Started {
+    /// A line of chat that is on its way to the outbox.
+    Message { to: PeerName, id: MessageId, written: Written, events: broadcast::Receiver<Event> },
+    /// Any other command.
+    Other(Command),
+}
+
+/// Begins a command: the part that must happen in the order in which commands were given.
+pub(super) async fn start(context: &Context, command: Command) -> Result<Started, Failure> {
+    match command {
+        Command::Message { to, text } => {
+            let text = Text::parse(&text).map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?;
+            if to == context.account.name {
+                return Err(Failure::new(FailureKind::Usage, "this is yourself: name another person"));
+            }
+            let id = MessageId::from_bytes(random::array(&mut OsRandom));
+            let events = context.events.subscribe();
+            let written = messages::enqueue(context, &to, id, Body::Text(text)).await;
+            Ok(Started::Message { to, id, written, events })
+        }
+        command => Ok(Started::Other(command)),
+    }
+}
+
+/// Runs a command to its end.
+pub(super) async fn finish(context: Arc<Context>, started: Result<Started, Failure>, events: mpsc::Sender<Event>) {
+    let rows = Rows(events);
+    let result = match started {
+        Ok(Started::Message { to, id, written, events }) => message(to, id, written, events, &rows).await,
+        Ok(Started::Other(command)) => run(&context, command, &rows).await,
+        Err(failure) => Err(failure),
+    };
+    rows.row(result.map_or_else(|failure| Event::Failed { failure }, |()| Event::Done)).await;
+}
+
+async fn message(
+    to: PeerName,
+    id: MessageId,
+    written: Written,
+    mut events: broadcast::Receiver<Event>,
+    rows: &Rows,
+) -> Result<(), Failure> {
+    match messages::settled(id, written, &mut events).await? {
+        Fate::Stored => rows.row(Event::Stored { to, id }).await,
+        Fate::Queued => rows.row(Event::Queued { to, id }).await,
+        Fate::Refused(failure) => {
+            rows.row(Event::NotSent { to, id, failure: failure.clone() }).await;
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<(), Failure> {
+    match command {
+        Command::Who => catalogue::who(context, rows).await,
+        Command::Find { pattern } => catalogue::find(context, &pattern, rows).await,
+        Command::Share { path } => catalogue::share(context, path, rows).await,
+        Command::Unshare { name } => catalogue::unshare(context, name, rows).await,
+        Command::Shared => catalogue::shared(context, rows).await,
+        Command::Send { to, path, wait } => offers::send(context, to, path, wait, rows).await,
+        Command::Get { source, folder, collision } => catalogue::get(context, source, folder, collision, rows).await,
+        Command::Offers => offers::list(context, rows).await,
+        Command::Accept { offer, folder, collision } => offers::accept(context, &offer, folder, collision, rows).await,
+        Command::Decline { offer } => offers::decline(context, &offer).await,
+        // `start` has turned it into `Started::Message`.
+        Command::Message { .. } => Err(Failure::new(FailureKind::Other, "a message was not started")),
+    }
+}
+
+/// Begins and runs a command that a handle asked for; the first part in order, the second in its own time.
+pub(super) async fn begin(context: Arc<Context>, Asked { command, events }: Asked) -> impl Future<Output = ()> {
+    let started = start(&context, command).await;
+    finish(context, started, events)
+}

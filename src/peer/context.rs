@@ -1,0 +1,126 @@
+//! What all parts of a running peer share.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::directory_link::DirectoryAddress;
+use super::event::Event;
+use super::failure::{Failure, FailureKind};
+use super::outbox::Enqueue;
+use crate::database::Database;
+use crate::seal::identity::IdentityKey;
+use crate::storage::profile::Profile;
+use crate::transport::connection::Connection;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::verify::AnnouncedDials;
+use crate::wire::account::{Identity, LoginKind};
+use crate::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
+use crate::wire::ids::{DirectoryFingerprint, PeerKey, PeerName};
+use crate::wire::refusal::Refusal;
+
+/// Which account at which directory, and as what.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The account's name.
+    pub name: PeerName,
+    /// Where the directory is.
+    pub directory: DirectoryAddress,
+    /// The directory's pinned key.
+    pub fingerprint: DirectoryFingerprint,
+    /// What the session is for.
+    pub kind: LoginKind,
+}
+
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) account: Account,
+    pub(super) profile: Arc<Profile>,
+    pub(super) endpoint: Endpoint,
+    pub(super) dials: AnnouncedDials,
+    pub(super) events: broadcast::Sender<Event>,
+    /// The session at the directory, while there is one.
+    pub(super) session: watch::Sender<Option<Connection>>,
+    pub(super) outbox: mpsc::Sender<Enqueue>,
+    /// File streams run on a thread of their own, so that a slow disk does not stall chat.
+    pub(super) transfers: tokio::runtime::Handle,
+    pub(super) uploads: Semaphore,
+}
+
+impl Context {
+    pub(super) fn identity(&self) -> &IdentityKey {
+        self.profile.identity()
+    }
+
+    pub(super) fn key(&self) -> PeerKey {
+        self.identity().public()
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        self.profile.database()
+    }
+
+    /// Tells every face. It is no error when nobody listens.
+    pub(super) fn tell(&self, event: Event) {
+        if self.events.send(event).is_err() {
+            tracing::trace!("an event that nobody hears");
+        }
+    }
+
+    /// Asks the directory, if there is a session.
+    pub(super) async fn ask_directory(&self, request: &DirectoryRequest) -> Result<DirectoryReply, Failure> {
+        let session = self.session.borrow().clone();
+        let Some(session) = session else {
+            return Err(unreachable_directory(&self.account.directory, "the connection is lost"));
+        };
+        let answer: DirectoryAnswer = session
+            .request(request)
+            .await
+            .map_err(|error| unreachable_directory(&self.account.directory, &error.to_string()))?;
+        Ok(answer?)
+    }
+
+    /// Asks the directory for something whose only answer is "done".
+    pub(super) async fn tell_directory(&self, request: &DirectoryRequest) -> Result<(), Failure> {
+        match self.ask_directory(request).await? {
+            DirectoryReply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The keys of a person as the directory knows them.
+    pub(super) async fn identify(&self, name: &PeerName) -> Result<Identity, Failure> {
+        let request = DirectoryRequest::Identify { name: name.clone() };
+        match self.ask_directory(&request).await.map_err(|failure| failure.about(name))? {
+            DirectoryReply::Identity(identity) if identity.name == *name => Ok(*identity),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Runs work that moves file bytes on the transfer thread.
+    pub(super) async fn on_transfer_thread<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        // A set of one task, so that dropping this future ends the work.
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(work, &self.transfers);
+        match tasks.join_next().await {
+            Some(Ok(result)) => Ok(result),
+            Some(Err(_)) | None => Err(Failure::new(FailureKind::Other, "the transfer was stopped")),
+        }
+    }
+}
+
+/// The failure of everything that needs a directory that does not answer.
+pub(super) fn unreachable_directory(directory: &DirectoryAddress, reason: &str) -> Failure {
+    Failure::new(FailureKind::DirectoryUnreachable, format!("cannot reach the directory at {directory}: {reason}"))
+        .hint(format!("is `qchat serve` running there, and is UDP port {} open?", directory.port))
+}
+
+/// The failure of a directory that answers something else than it was asked.
+pub(super) fn unexpected(_reply: &DirectoryReply) -> Failure {
+    Failure::from(Refusal::UnknownRequest).about("the directory's answer")
+}

@@ -1,0 +1,297 @@
+//! Keeps this peer's session at the directory alive: connect, prove the key, publish a prekey, answer pushes, and when
+//! the connection is lost, try again.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::context::{Context, unexpected, unreachable_directory};
+use super::event::Event;
+use super::failure::{Failure, FailureKind};
+use super::{inbox, peer_links};
+use crate::clock::now_millis;
+use crate::protocol::backoff::Backoff;
+use crate::seal::identity::{IdentityKey, Label, login_statement};
+use crate::seal::prekey::PrekeySecret;
+use crate::seal::random::{self, OsRandom};
+use crate::storage::prekeys;
+use crate::transport::connection::{Connection, TransportError};
+use crate::transport::endpoint::Endpoint;
+use crate::transport::stream::Stream;
+use crate::transport::tuning::Network;
+use crate::transport::verify::AnnouncedDials;
+use crate::wire::account::{LoggedIn, Login};
+use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use crate::wire::ids::{DirectoryFingerprint, Password, UnixMillis};
+use crate::wire::limits::REQUEST_DEADLINE;
+use crate::wire::refusal::{CloseCode, Refusal};
+
+/// How old the newest prekey may get before another one takes its place.
+const PREKEY_FRESH_MILLIS: u64 = 24 * 3_600_000;
+/// How long others may seal to a prekey: a person may be away as long as the mailbox keeps messages.
+const PREKEY_LIFETIME_MILLIS: u64 = 31 * 24 * 3_600_000;
+
+/// Where a directory is, as its user named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryAddress {
+    /// A host name or an IP address.
+    pub host: String,
+    /// The UDP port.
+    pub port: u16,
+}
+
+impl fmt::Display for DirectoryAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl DirectoryAddress {
+    /// Looks the host up: IPv4 addresses first.
+    ///
+    /// # Errors
+    /// A [`Failure`] when there is no such host.
+    pub async fn resolve(&self) -> Result<Vec<SocketAddr>, Failure> {
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        let mut addresses: Vec<SocketAddr> = found
+            .map_err(|error| {
+                let message = format!("cannot find the directory's host {:?}: {error}", self.host);
+                Failure::new(FailureKind::DirectoryUnreachable, message).hint("is the host name spelled right?")
+            })?
+            .collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        Ok(addresses)
+    }
+}
+
+/// What a person brings to get in, beside the key.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// Needed to make an account, or to bring a new key to one.
+    pub password: Option<Password>,
+    /// Whether to make the account.
+    pub register: bool,
+}
+
+/// Asks a directory for its fingerprint, for a first use.
+///
+/// # Errors
+/// A [`Failure`] when the directory does not answer.
+pub async fn learn_fingerprint(
+    directory: &DirectoryAddress,
+    network: Network,
+) -> Result<DirectoryFingerprint, Failure> {
+    let stranger = IdentityKey::generate(&mut OsRandom);
+    let (endpoint, connection, found) =
+        connect_first(directory, None, &stranger, &AnnouncedDials::default(), network).await?;
+    connection.close(CloseCode::Done);
+    endpoint.wait_closed().await;
+    Ok(found)
+}
+
+/// Opens an endpoint towards the first address of the directory that answers.
+pub(super) async fn connect_first(
+    directory: &DirectoryAddress,
+    pinned: Option<DirectoryFingerprint>,
+    identity: &IdentityKey,
+    dials: &AnnouncedDials,
+    network: Network,
+) -> Result<(Endpoint, Connection, DirectoryFingerprint), Failure> {
+    let mut last = unreachable_directory(directory, "the host has no address");
+    for address in directory.resolve().await? {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let endpoint = Endpoint::peer(SocketAddr::new(any, 0), identity, dials.clone(), network)?;
+        match endpoint.connect_directory(address, pinned).await {
+            Ok((connection, found)) => return Ok((endpoint, connection, found)),
+            Err(error) => last = connect_failure(directory, error),
+        }
+    }
+    Err(last)
+}
+
+fn connect_failure(directory: &DirectoryAddress, error: TransportError) -> Failure {
+    match error {
+        TransportError::IdentityMismatch { expected, found } => Failure::new(
+            FailureKind::Authentication,
+            format!(
+                "the directory at {directory} has another key than before:\n  trusted {expected}\n  found   {found}"
+            ),
+        )
+        .hint(
+            "somebody may be in between; if its operator confirms the new key, remove the old line from known_servers",
+        ),
+        error => unreachable_directory(directory, &error.to_string()),
+    }
+}
+
+/// Why a login did not work.
+#[derive(Debug)]
+pub enum LoginFailure {
+    /// The directory says no: perhaps a password helps.
+    Refused(Refusal),
+    /// Anything else.
+    Failed(Failure),
+}
+
+/// Proves the key on a fresh connection.
+pub(super) async fn log_in(
+    context: &Context,
+    connection: &Connection,
+    admission: &Admission,
+) -> Result<LoggedIn, LoginFailure> {
+    let account = &context.account;
+    let statement = login_statement(&account.fingerprint, &account.name, &connection.login_binding());
+    let login = Login {
+        name: account.name.clone(),
+        key: context.key(),
+        kind: account.kind,
+        proof: context.identity().sign(Label::Login, &statement),
+        password: admission.password.clone(),
+        register: admission.register,
+    };
+    let answer: DirectoryAnswer = connection
+        .request(&DirectoryRequest::Login(Box::new(login)))
+        .await
+        .map_err(|error| LoginFailure::Failed(unreachable_directory(&account.directory, &error.to_string())))?;
+    match answer {
+        Ok(DirectoryReply::LoggedIn(logged_in)) => Ok(logged_in),
+        Ok(other) => Err(LoginFailure::Failed(unexpected(&other))),
+        Err(refusal) => Err(LoginFailure::Refused(refusal)),
+    }
+}
+
+/// A connection that has just logged in.
+pub(super) type Session = (Connection, LoggedIn);
+
+/// Lives through sessions until one ends for good, and says why.
+pub(super) async fn run(context: Arc<Context>, first: Session) -> Failure {
+    let mut session = first;
+    let mut backoff = Backoff::default();
+    loop {
+        let ended = live(&context, session).await;
+        context.session.send_replace(None);
+        if matches!(ended, TransportError::Closed(CloseCode::LoggedInElsewhere)) {
+            context.tell(Event::LoggedInElsewhere);
+            return Failure::new(FailureKind::LoggedInElsewhere, "this account logged in elsewhere")
+                .hint("one peer at a time: a newer `qchat peer` has taken over");
+        }
+        session = match reconnect(&context, &mut backoff, ended.to_string()).await {
+            Ok(session) => session,
+            Err(failure) => return failure,
+        };
+    }
+}
+
+/// Tries until there is a session again, or until the directory says a final no.
+async fn reconnect(context: &Context, backoff: &mut Backoff, mut reason: String) -> Result<Session, Failure> {
+    loop {
+        let [spread] = random::array(&mut OsRandom);
+        let wait = backoff.failed(spread);
+        let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        context.tell(Event::DirectoryLost { reason, retry_in_ms });
+        tokio::time::sleep(wait).await;
+        match attempt(context).await {
+            Ok(session) => {
+                backoff.succeeded();
+                return Ok(session);
+            }
+            Err(LoginFailure::Refused(Refusal::Busy | Refusal::Storage)) => reason = Refusal::Busy.to_string(),
+            Err(LoginFailure::Refused(refusal)) => return Err(Failure::from(refusal)),
+            Err(LoginFailure::Failed(failure)) if failure.kind == FailureKind::Authentication => return Err(failure),
+            Err(LoginFailure::Failed(failure)) => reason = failure.message,
+        }
+    }
+}
+
+async fn attempt(context: &Context) -> Result<Session, LoginFailure> {
+    let directory = &context.account.directory;
+    let addresses = directory.resolve().await.map_err(LoginFailure::Failed)?;
+    let mut last = unreachable_directory(directory, "the host has no address of the family this peer uses");
+    let ours_is_ipv4 = context.endpoint.local_address().is_ok_and(|address| address.is_ipv4());
+    for address in addresses.into_iter().filter(|address| address.is_ipv4() == ours_is_ipv4) {
+        match context.endpoint.connect_directory(address, Some(context.account.fingerprint)).await {
+            Ok((connection, _)) => {
+                let logged_in = log_in(context, &connection, &Admission::default()).await?;
+                return Ok((connection, logged_in));
+            }
+            Err(error) => last = connect_failure(directory, error),
+        }
+    }
+    Err(LoginFailure::Failed(last))
+}
+
+/// One session from login to its end.
+async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> TransportError {
+    context.session.send_replace(Some(connection.clone()));
+    context.tell(Event::LoggedIn {
+        name: context.account.name.clone(),
+        key: context.key(),
+        directory: context.account.directory.to_string(),
+        fingerprint: context.account.fingerprint,
+        created: logged_in.created,
+        waiting: logged_in.waiting,
+    });
+    let mut pushes = JoinSet::new();
+    pushes.spawn(keep_prekey_fresh(context.clone(), logged_in));
+    loop {
+        tokio::select! {
+            stream = connection.accept_stream() => match stream {
+                // QUIC's stream limit bounds how many run at a time.
+                Ok(stream) => { pushes.spawn(answer_in_time(context.clone(), stream)); }
+                Err(error) => return error,
+            },
+            Some(_) = pushes.join_next() => {}
+        }
+    }
+}
+
+async fn keep_prekey_fresh(context: Arc<Context>, logged_in: LoggedIn) {
+    if let Err(failure) = publish_prekey(&context, &logged_in).await {
+        tracing::warn!(%failure, "no fresh prekey was published");
+    }
+}
+
+/// Publishes a new prekey when the directory's is not the newest here, or when that is a day old.
+async fn publish_prekey(context: &Context, logged_in: &LoggedIn) -> Result<(), Failure> {
+    let now = now_millis();
+    let newest = prekeys::newest(context.database()).await?;
+    let is_fresh = |made: UnixMillis| now < made.plus_millis(PREKEY_FRESH_MILLIS);
+    if newest.is_some_and(|(id, made)| logged_in.prekey == Some(id) && is_fresh(made)) {
+        return Ok(());
+    }
+    let secret = PrekeySecret::generate(&mut OsRandom);
+    prekeys::keep(context.database(), &secret, now).await?;
+    let expires = now.plus_millis(PREKEY_LIFETIME_MILLIS);
+    let signed = secret.publish(context.identity(), &context.account.name, expires);
+    context.tell_directory(&DirectoryRequest::PutPrekey(Box::new(signed))).await
+}
+
+async fn answer_in_time(context: Arc<Context>, mut stream: Stream) {
+    match tokio::time::timeout(REQUEST_DEADLINE, answer(&context, &mut stream)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a push could not be answered"),
+        Err(_) => stream.abort(CloseCode::NoProgress),
+    }
+}
+
+async fn answer(context: &Context, stream: &mut Stream) -> Result<(), TransportError> {
+    let push: DirectoryPush = stream.read_frame().await?;
+    stream.expect_end().await?;
+    let answer: PushAnswer = match push {
+        DirectoryPush::Delivery(delivery) => inbox::take(context, *delivery).await,
+        DirectoryPush::Dial(announced) => peer_links::expect(context, announced).await,
+        DirectoryPush::Presence { name, online } => {
+            context.tell(Event::Presence { name, online });
+            Ok(PushReply::Taken)
+        }
+    };
+    stream.write_frame(&answer).await?;
+    stream.finish();
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Starts a peer and owns all of its tasks: the session, the outbox, the links from other peers, and the commands.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::context::{Account, Context};
+use super::directory_link::{self, Admission, LoginFailure, Session};
+use super::failure::{Failure, FailureKind};
+use super::handle::{Asked, PeerHandle};
+use super::outbox::Enqueue;
+use super::{commands, outbox, peer_links};
+use crate::storage::profile::Profile;
+use crate::transport::tuning::Network;
+use crate::transport::verify::AnnouncedDials;
+use crate::wire::limits::UPLOADS_MAX;
+use crate::wire::refusal::CloseCode;
+
+/// Events that a slow listener may be behind before it misses the oldest.
+const EVENTS_MAX: usize = 1_024;
+/// Commands that wait to be started.
+const COMMANDS_MAX: usize = 64;
+
+/// A peer that has logged in: it lives while [`Self::run`] is awaited.
+#[derive(Debug)]
+pub struct Peer {
+    context: Arc<Context>,
+    handle: PeerHandle,
+    session: Session,
+    commands: mpsc::Receiver<Asked>,
+    outbox: mpsc::Receiver<Enqueue>,
+    transfers: Runtime,
+}
+
+impl Peer {
+    /// Connects to the directory and logs in.
+    ///
+    /// # Errors
+    /// [`LoginFailure::Refused`] when the directory says no, perhaps only for want of a password.
+    pub async fn start(
+        account: Account,
+        profile: Arc<Profile>,
+        admission: &Admission,
+        network: Network,
+    ) -> Result<Self, LoginFailure> {
+        let dials = AnnouncedDials::default();
+        let (endpoint, connection, _) = directory_link::connect_first(
+            &account.directory,
+            Some(account.fingerprint),
+            profile.identity(),
+            &dials,
+            network,
+        )
+        .await
+        .map_err(LoginFailure::Failed)?;
+        let transfers = transfer_runtime().map_err(LoginFailure::Failed)?;
+        let (outbox, outbox_requests) = mpsc::channel(COMMANDS_MAX);
+        let context = Arc::new(Context {
+            account,
+            profile,
+            endpoint,
+            dials,
+            events: broadcast::Sender::new(EVENTS_MAX),
+            session: watch::Sender::new(None),
+            outbox,
+            transfers: transfers.handle().clone(),
+            uploads: Semaphore::new(UPLOADS_MAX),
+        });
+        let logged_in = match directory_link::log_in(&context, &connection, admission).await {
+            Ok(logged_in) => logged_in,
+            Err(failure) => {
+                connection.close(CloseCode::Done);
+                transfers.shutdown_background();
+                return Err(failure);
+            }
+        };
+        let (commands, asked) = mpsc::channel(COMMANDS_MAX);
+        let handle = PeerHandle { context: context.clone(), commands };
+        let session = (connection, logged_in);
+        Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, transfers })
+    }
+
+    /// What faces hold of this peer.
+    #[must_use]
+    pub fn handle(&self) -> PeerHandle {
+        self.handle.clone()
+    }
+
+    /// Runs until `stop` is done, or until the session ends for good; then tells the other sides and ends every task.
+    ///
+    /// # Errors
+    /// The [`Failure`] that ended the session, such as a newer login elsewhere.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+        let Self { context, handle, session, commands, outbox, transfers } = self;
+        drop(handle);
+        let mut services = JoinSet::new();
+        services.spawn(outbox::run(context.clone(), outbox));
+        services.spawn(peer_links::accept_all(context.clone()));
+        services.spawn(serve_commands(context.clone(), commands));
+        let link = directory_link::run(context.clone(), session);
+        let result = tokio::select! {
+            failure = link => Err(failure),
+            () = stop => Ok(()),
+            Some(ended) = services.join_next() => Err(Failure::new(
+                FailureKind::Other,
+                format!("a part of the peer stopped unexpectedly: {ended:?}"),
+            )),
+        };
+        context.endpoint.close(CloseCode::ShuttingDown);
+        services.shutdown().await;
+        context.endpoint.wait_closed().await;
+        transfers.shutdown_background();
+        result
+    }
+}
+
+/// Starts commands in the order they come; each then runs in its own time.
+async fn serve_commands(context: Arc<Context>, mut commands: mpsc::Receiver<Asked>) {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            asked = commands.recv() => match asked {
+                Some(asked) => { running.spawn(commands::begin(context.clone(), asked).await); }
+                // No handle is left: nobody can ask any more, but the peer goes on serving.
+                None => std::future::pending().await,
+            },
+            Some(_) = running.join_next() => {}
+        }
+    }
+}
+
+/// One thread for file streams. Blocking reads and writes there cost least, and stall nothing but other transfers.
+fn transfer_runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("transfer")
+        .enable_time()
+        .build()
+        .map_err(|error| Failure::new(FailureKind::Other, format!("cannot start the transfer thread: {error}")))
+}

@@ -1,0 +1,244 @@
+//! Everything a peer tells its faces. The JSON form of these is what `--json` prints and what scripts depend on: fields
+//! are added, never renamed.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use crate::wire::ids::{DirectoryFingerprint, FileDigest, FileName, MessageId, PeerKey, PeerName, UnixMillis};
+
+/// One thing that happened, or one row of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The directory has let this peer in.
+    LoggedIn {
+        /// The account.
+        name: PeerName,
+        /// The account's key.
+        key: PeerKey,
+        /// The directory as the user named it.
+        directory: String,
+        /// The directory's key.
+        fingerprint: DirectoryFingerprint,
+        /// Whether the account was made just now.
+        created: bool,
+        /// Messages that wait and come next.
+        waiting: u64,
+    },
+    /// The directory is gone; the peer tries again by itself.
+    DirectoryLost {
+        /// Why.
+        reason: String,
+        /// When the next attempt comes.
+        retry_in_ms: u64,
+    },
+    /// A newer login of this account ended this session: the peer stops.
+    LoggedInElsewhere,
+    /// Somebody came or went.
+    Presence {
+        /// Who.
+        name: PeerName,
+        /// Whether they are online now.
+        online: bool,
+    },
+    /// A line of chat came.
+    Message {
+        /// From whom.
+        from: PeerName,
+        /// Its id.
+        id: MessageId,
+        /// When it was written, by the sender's clock.
+        sent_at: UnixMillis,
+        /// What it says.
+        text: String,
+    },
+    /// A message of ours lies in the outbox on this disk.
+    Queued {
+        /// For whom.
+        to: PeerName,
+        /// Its id.
+        id: MessageId,
+    },
+    /// A message of ours lies at the directory, on disk: it will arrive.
+    Stored {
+        /// For whom.
+        to: PeerName,
+        /// Its id.
+        id: MessageId,
+    },
+    /// A message of ours will not arrive.
+    NotSent {
+        /// For whom.
+        to: PeerName,
+        /// Its id.
+        id: MessageId,
+        /// Why.
+        failure: Failure,
+    },
+    /// The key of a person is another one than before.
+    KeyChanged {
+        /// Whose.
+        name: PeerName,
+        /// The key that was pinned.
+        old: PeerKey,
+        /// The key they have now.
+        new: PeerKey,
+    },
+    /// Somebody offers a file.
+    Offer {
+        /// Who.
+        from: PeerName,
+        /// The offer, for accept and decline.
+        id: MessageId,
+        /// Its name.
+        name: FileName,
+        /// Bytes.
+        size: u64,
+        /// Its BLAKE3 root.
+        digest: FileDigest,
+    },
+    /// Our offer lies at the directory for its recipient.
+    Offered {
+        /// For whom.
+        to: PeerName,
+        /// The offer.
+        id: MessageId,
+        /// Its name.
+        name: FileName,
+        /// Bytes.
+        size: u64,
+        /// Whether they are online now.
+        online: bool,
+    },
+    /// The recipient of our offer does not want it.
+    OfferDeclined {
+        /// Who.
+        by: PeerName,
+        /// The message that says so.
+        id: MessageId,
+        /// The offer.
+        offer: MessageId,
+    },
+    /// Bytes of a file are being moved or hashed.
+    Progress {
+        /// What is done with it.
+        activity: Activity,
+        /// Its name.
+        name: String,
+        /// The other side, if there is one.
+        peer: Option<PeerName>,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// A file came, is verified and on disk.
+    Received {
+        /// From whom.
+        from: PeerName,
+        /// Its name there.
+        name: FileName,
+        /// Where it lies.
+        path: PathBuf,
+        /// Bytes.
+        size: u64,
+        /// Its BLAKE3 root.
+        digest: FileDigest,
+        /// Bytes that had come earlier, before an interruption.
+        resumed: u64,
+        /// Milliseconds from the first request to the rename.
+        millis: u64,
+    },
+    /// Somebody has our file, verified and on their disk.
+    Sent {
+        /// Who.
+        to: PeerName,
+        /// Its name.
+        name: FileName,
+        /// Bytes.
+        size: u64,
+        /// Its BLAKE3 root.
+        digest: FileDigest,
+        /// The offer it was for, if it was one.
+        offer: Option<MessageId>,
+    },
+    /// An accepted file did not come.
+    NotReceived {
+        /// From whom.
+        from: PeerName,
+        /// Its name there.
+        name: FileName,
+        /// Why.
+        failure: Failure,
+    },
+    /// A person who is online.
+    Person {
+        /// Who.
+        name: PeerName,
+    },
+    /// A file that somebody shares.
+    Found {
+        /// Who.
+        owner: PeerName,
+        /// Whether it can be fetched now.
+        online: bool,
+        /// Its name.
+        name: FileName,
+        /// Bytes.
+        size: u64,
+        /// Its BLAKE3 root.
+        digest: FileDigest,
+    },
+    /// A file of ours that others can fetch.
+    Shared {
+        /// Its name for others.
+        name: FileName,
+        /// Where it lies.
+        path: PathBuf,
+        /// Bytes.
+        size: u64,
+        /// Its BLAKE3 root.
+        digest: FileDigest,
+    },
+    /// A file of ours that others can fetch no more.
+    Unshared {
+        /// Its name for others.
+        name: FileName,
+    },
+    /// Something worth a line that is no row of an answer.
+    Note {
+        /// The line.
+        text: String,
+    },
+    /// The last event of a command that did what it was asked.
+    Done,
+    /// The last event of a command that did not.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// What is done with the bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activity {
+    /// Read to compute its digest.
+    Hashing,
+    /// What an earlier transfer left is read and verified.
+    Checking,
+    /// Received.
+    Receiving,
+    /// Sent.
+    Sending,
+}
+
+impl Event {
+    /// Whether this is the last event of a command.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Done | Self::Failed { .. })
+    }
+}

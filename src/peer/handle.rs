@@ -1,0 +1,172 @@
+//! What a face holds of a running peer: it gives commands and hears events. Clones share the peer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, mpsc};
+
+use super::context::Context;
+use super::event::Event;
+use super::failure::{Failure, FailureKind};
+use crate::storage::partial_file::Collision;
+use crate::wire::ids::{FileDigest, FileName, MessageId, PeerName};
+
+/// What a person or program asks of a peer. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Who is online. Rows: [`Event::Person`].
+    Who,
+    /// Files whose name contains a text. Rows: [`Event::Found`].
+    Find {
+        /// The text; empty finds all.
+        pattern: String,
+    },
+    /// Publishes a file to everyone. Row: [`Event::Shared`].
+    Share {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Takes a published file back. Row: [`Event::Unshared`].
+    Unshare {
+        /// Its name.
+        name: FileName,
+    },
+    /// What is published. Rows: [`Event::Shared`].
+    Shared,
+    /// Sends a line of chat. Row: [`Event::Stored`].
+    Message {
+        /// To whom.
+        to: PeerName,
+        /// What.
+        text: String,
+    },
+    /// Offers a file. Rows: [`Event::Offered`], and with `wait` [`Event::Sent`] or [`Event::OfferDeclined`].
+    Send {
+        /// To whom.
+        to: PeerName,
+        /// Which.
+        path: PathBuf,
+        /// Whether the command ends only when the other side has it or declines.
+        wait: bool,
+    },
+    /// Fetches a file. Row: [`Event::Received`].
+    Get {
+        /// Which.
+        source: Source,
+        /// Into which folder.
+        folder: PathBuf,
+        /// What to do when there is a file of that name.
+        collision: Collision,
+    },
+    /// The offers that wait for an answer. Rows: [`Event::Offer`].
+    Offers,
+    /// Fetches an offered file. Row: [`Event::Received`].
+    Accept {
+        /// The offer's id, its beginning, or the name of who offers; the only one when it is empty.
+        offer: String,
+        /// Into which folder.
+        folder: PathBuf,
+        /// What to do when there is a file of that name.
+        collision: Collision,
+    },
+    /// Turns an offer down.
+    Decline {
+        /// As in [`Command::Accept`].
+        offer: String,
+    },
+}
+
+/// Which file to fetch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A published file of one person.
+    Named {
+        /// Its owner.
+        owner: PeerName,
+        /// Its name.
+        name: FileName,
+    },
+    /// A published file of anybody, by its BLAKE3 root.
+    Digest {
+        /// The root.
+        digest: FileDigest,
+    },
+}
+
+/// A running peer, as its faces see it.
+#[derive(Debug, Clone)]
+pub struct PeerHandle {
+    pub(super) context: Arc<Context>,
+    pub(super) commands: mpsc::Sender<Asked>,
+}
+
+/// A command on its way to the driver, and where its events go.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) command: Command,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+impl PeerHandle {
+    /// Hears everything that happens from now on. A listener that falls 1,024 events behind misses the oldest; no
+    /// message is lost by that, because it counts as new until [`Self::mark_shown`].
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.context.events.subscribe()
+    }
+
+    /// Gives a command; the last event that comes back is [`Event::Done`] or [`Event::Failed`].
+    pub async fn run(&self, command: Command) -> mpsc::Receiver<Event> {
+        let (events, answers) = mpsc::channel(64);
+        let asked = Asked { command, events: events.clone() };
+        if self.commands.send(asked).await.is_err() {
+            let failure = Failure::new(FailureKind::Other, "the peer has stopped");
+            events.try_send(Event::Failed { failure }).expect("a new channel has room for one event");
+        }
+        answers
+    }
+
+    /// Gives a command and collects its rows.
+    ///
+    /// # Errors
+    /// The [`Failure`] that ended it.
+    pub async fn ask(&self, command: Command) -> Result<Vec<Event>, Failure> {
+        let mut answers = self.run(command).await;
+        let mut rows = Vec::new();
+        while let Some(event) = answers.recv().await {
+            match event {
+                Event::Done => return Ok(rows),
+                Event::Failed { failure } => return Err(failure),
+                row => rows.push(row),
+            }
+        }
+        Err(Failure::new(FailureKind::Other, "the peer has stopped"))
+    }
+
+    /// Messages that came earlier and that no screen has shown yet.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the profile cannot be read.
+    pub async fn not_shown(&self) -> Result<Vec<Event>, Failure> {
+        super::inbox::not_shown(&self.context).await
+    }
+
+    /// Notes that a message was on the screen, so that it is not shown again after a restart.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the profile cannot be written.
+    pub async fn mark_shown(&self, id: MessageId) -> Result<(), Failure> {
+        Ok(crate::storage::messages::mark_shown(self.context.database(), id).await?)
+    }
+
+    /// The names of the people this account has talked to.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the profile cannot be read.
+    pub async fn contacts(&self) -> Result<Vec<PeerName>, Failure> {
+        Ok(crate::storage::contacts::names(self.context.database()).await?)
+    }
+}

@@ -1,0 +1,115 @@
+//! Takes what the directory delivers: opens the seal, keeps it on disk, and only then says that it was taken.
+
+use super::context::Context;
+use super::event::Event;
+use super::failure::Failure;
+use crate::clock::now_millis;
+use crate::seal::envelope;
+use crate::storage::contacts::{self, Pinned};
+use crate::storage::messages::{self, Incoming};
+use crate::storage::prekeys;
+use crate::wire::account::LoginKind;
+use crate::wire::directory::{PushAnswer, PushReply};
+use crate::wire::ids::PeerName;
+use crate::wire::limits::OPEN_OFFERS_MAX;
+use crate::wire::message::{Body, Delivery, InnerMessage};
+use crate::wire::refusal::Refusal;
+
+/// Takes a delivery. The directory forgets it only after `Taken`.
+pub(super) async fn take(context: &Context, delivery: Delivery) -> PushAnswer {
+    match context.account.kind {
+        LoginKind::Resident => take_all(context, delivery).await,
+        LoginKind::Errand { .. } => take_own(context, delivery).await,
+    }
+    .unwrap_or_else(|failure| {
+        tracing::error!(%failure, "a message was left at the directory");
+        Err(Refusal::Storage)
+    })
+}
+
+async fn take_all(context: &Context, delivery: Delivery) -> Result<PushAnswer, Failure> {
+    let header = &delivery.envelope.header;
+    if messages::has_incoming(context.database(), header.sender, header.id).await? {
+        return Ok(Ok(PushReply::Taken));
+    }
+    let Some(message) = open(context, &delivery).await? else { return Ok(Ok(PushReply::Left)) };
+    if matches!(message.body, Body::Offer(_))
+        && messages::open_offers(context.database()).await?.len() >= OPEN_OFFERS_MAX
+    {
+        tracing::warn!(from = %delivery.from, "an offer was left at the directory: too many wait for an answer");
+        return Ok(Ok(PushReply::Left));
+    }
+    pin(context, &delivery.from, &message).await?;
+    let incoming = Incoming { from: delivery.from, message };
+    if messages::put_incoming(context.database(), &incoming).await? {
+        settle(context, &incoming).await?;
+        context.tell(event_of(incoming));
+    }
+    Ok(Ok(PushReply::Taken))
+}
+
+/// An errand takes only the answers to its own offers; the rest waits for the resident peer.
+async fn take_own(context: &Context, delivery: Delivery) -> Result<PushAnswer, Failure> {
+    let Some(message) = open(context, &delivery).await? else { return Ok(Ok(PushReply::Left)) };
+    let incoming = Incoming { from: delivery.from, message };
+    match incoming.message.body {
+        Body::OfferDeclined { .. } if settle(context, &incoming).await? => {
+            messages::put_incoming(context.database(), &incoming).await?;
+            messages::mark_shown(context.database(), incoming.message.id).await?;
+            context.tell(event_of(incoming));
+            Ok(Ok(PushReply::Taken))
+        }
+        Body::OfferDeclined { .. } | Body::Text(_) | Body::Offer(_) => Ok(Ok(PushReply::Left)),
+    }
+}
+
+/// Opens the seal. `None` when it cannot be opened here: it stays at the directory until it expires.
+async fn open(context: &Context, delivery: &Delivery) -> Result<Option<InnerMessage>, Failure> {
+    let header = &delivery.envelope.header;
+    let Some(secret) = prekeys::secret(context.database(), header.prekey).await? else {
+        tracing::warn!(from = %delivery.from, id = %header.id, "a message is sealed to a prekey that is not here");
+        return Ok(None);
+    };
+    match envelope::open(&secret, &delivery.envelope, &context.key()) {
+        Ok(message) => Ok(Some(message)),
+        Err(error) => {
+            tracing::warn!(from = %delivery.from, id = %header.id, %error, "a message cannot be opened");
+            Ok(None)
+        }
+    }
+}
+
+async fn pin(context: &Context, from: &PeerName, message: &InnerMessage) -> Result<(), Failure> {
+    if let Pinned::Changed { old } = contacts::pin(context.database(), from, message.sender, now_millis()).await? {
+        context.tell(Event::KeyChanged { name: from.clone(), old, new: message.sender });
+    }
+    Ok(())
+}
+
+/// Ends an offer of ours that its recipient declined. Says whether it was ours.
+async fn settle(context: &Context, incoming: &Incoming) -> Result<bool, Failure> {
+    match incoming.message.body {
+        Body::OfferDeclined { offer } => {
+            let recipient = incoming.message.sender;
+            Ok(crate::storage::shares::remove_offered(context.database(), offer, recipient).await?.is_some())
+        }
+        Body::Text(_) | Body::Offer(_) => Ok(false),
+    }
+}
+
+fn event_of(Incoming { from, message }: Incoming) -> Event {
+    let (id, sent_at) = (message.id, message.sent_at);
+    match message.body {
+        Body::Text(text) => Event::Message { from, id, sent_at, text: text.as_str().to_owned() },
+        Body::Offer(offer) => {
+            Event::Offer { from, id, name: offer.name, size: offer.size.bytes(), digest: offer.digest }
+        }
+        Body::OfferDeclined { offer } => Event::OfferDeclined { by: from, id, offer },
+    }
+}
+
+/// What came earlier and was on no screen yet, in the order it came.
+pub(super) async fn not_shown(context: &Context) -> Result<Vec<Event>, Failure> {
+    let waiting = messages::not_shown(context.database(), context.key()).await?;
+    Ok(waiting.into_iter().map(event_of).collect())
+}

@@ -1,0 +1,21 @@
+//! SERVICE: a running peer. Faces give it commands and hear events; it keeps the session, delivers, shares and fetches.
+
+pub mod event;
+pub mod failure;
+pub mod handle;
+
+pub mod directory_link;
+pub mod driver;
+
+mod catalogue;
+mod commands;
+pub mod context;
+mod inbox;
+mod messages;
+mod outbox;
+
+mod download;
+mod offers;
+mod peer_links;
+mod progress;
+mod upload;

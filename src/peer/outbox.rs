@@ -1,0 +1,213 @@
+//! Sends messages one after another: first to this disk, then sealed to the directory, until the directory has them.
+//!
+//! One task does both, so that the order in which a person writes is the order of the sequence numbers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::event::Event;
+use super::failure::{Failure, FailureKind};
+use crate::clock::now_millis;
+use crate::protocol::backoff::Backoff;
+use crate::seal::random::{self, OsRandom};
+use crate::seal::{envelope, prekey};
+use crate::storage::contacts::{self, Pinned};
+use crate::storage::messages::{self, Fate, Outgoing};
+use crate::wire::account::SignedPrekey;
+use crate::wire::directory::DirectoryRequest;
+use crate::wire::ids::{MessageId, PeerKey, PeerName};
+use crate::wire::message::Body;
+use crate::wire::refusal::Refusal;
+
+/// A message to be written to the outbox.
+#[derive(Debug)]
+pub(super) struct Enqueue {
+    pub(super) to: PeerName,
+    /// The message's id, drawn by whoever asks, so that it can wait for its events.
+    pub(super) id: MessageId,
+    pub(super) body: Body,
+    /// Told once the message is on this disk.
+    pub(super) written: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// A prekey is asked for again after this many attempts that found it changed.
+const RESEAL_ATTEMPTS_MAX: u32 = 4;
+
+pub(super) async fn run(context: Arc<Context>, mut requests: mpsc::Receiver<Enqueue>) {
+    let mut session = context.session.subscribe();
+    let mut prekeys = HashMap::new();
+    let mut backoff = Backoff::default();
+    let mut next = Next::Send;
+    loop {
+        while let Ok(request) = requests.try_recv() {
+            enqueue(&context, request).await;
+            next = next.after_new_message();
+        }
+        let online = session.borrow_and_update().is_some();
+        if online && next == Next::Send {
+            next = match send_oldest(&context, &mut prekeys).await {
+                Ok(was_sent) => {
+                    backoff.succeeded();
+                    if was_sent { Next::Send } else { Next::NothingWaits }
+                }
+                Err(failure) => {
+                    tracing::info!(%failure, "the outbox waits");
+                    let [spread] = random::array(&mut OsRandom);
+                    Next::Pause(Instant::now() + backoff.failed(spread))
+                }
+            };
+            continue;
+        }
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => {
+                    enqueue(&context, request).await;
+                    next = next.after_new_message();
+                }
+                None => return,
+            },
+            changed = session.changed() => {
+                if changed.is_err() { return }
+                prekeys.clear();
+                next = Next::Send;
+            }
+            () = pause_ends(next) => next = Next::Send,
+        }
+    }
+}
+
+/// What the outbox does when no request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Send,
+    NothingWaits,
+    /// After a failure that may pass.
+    Pause(Instant),
+}
+
+impl Next {
+    /// A new message is sent at once, unless older ones wait for a pause to end.
+    fn after_new_message(self) -> Self {
+        match self {
+            Self::Send | Self::NothingWaits => Self::Send,
+            Self::Pause(until) => Self::Pause(until),
+        }
+    }
+}
+
+async fn pause_ends(next: Next) {
+    match next {
+        Next::Pause(until) => tokio::time::sleep_until(until).await,
+        Next::Send | Next::NothingWaits => std::future::pending().await,
+    }
+}
+
+async fn enqueue(context: &Context, Enqueue { to, id, body, written }: Enqueue) {
+    let result = write(context, &to, id, body).await;
+    if result.is_ok() {
+        context.tell(Event::Queued { to, id });
+    }
+    if written.send(result).is_err() {
+        tracing::trace!("nobody waits for this message");
+    }
+}
+
+async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> Result<(), Failure> {
+    let recipient = match contacts::pinned_key(context.database(), to).await? {
+        Some(key) => key,
+        None => {
+            let identity = context.identify(to).await?;
+            contacts::pin(context.database(), to, identity.key, now_millis()).await?;
+            identity.key
+        }
+    };
+    messages::put_outgoing(context.database(), to, context.key(), recipient, id, now_millis(), body)
+        .await?
+        .map(|_| ())
+        .ok_or_else(|| Failure::new(FailureKind::Quota, "the outbox is full: too many messages wait to be sent"))
+}
+
+/// Sends the oldest message. Says whether there was one; fails when it should be tried again later.
+async fn send_oldest(context: &Context, prekeys: &mut HashMap<PeerName, SignedPrekey>) -> Result<bool, Failure> {
+    let Some(outgoing) = messages::outbox(context.database(), context.key(), 1).await?.pop() else { return Ok(false) };
+    let Outgoing { to, message } = &outgoing;
+    let settled = match deliver(context, prekeys, &outgoing).await {
+        Ok(()) => (Fate::Stored, Event::Stored { to: to.clone(), id: message.id }),
+        Err(failure) if is_final(&failure) => {
+            (Fate::Refused, Event::NotSent { to: to.clone(), id: message.id, failure: failure.about(to) })
+        }
+        Err(failure) => return Err(failure),
+    };
+    messages::settle_outgoing(context.database(), message.id, settled.0).await?;
+    context.tell(settled.1);
+    Ok(true)
+}
+
+/// Whether another attempt would end the same way.
+fn is_final(failure: &Failure) -> bool {
+    match failure.kind {
+        FailureKind::Authentication | FailureKind::NotAccepted | FailureKind::Integrity => true,
+        FailureKind::Other | FailureKind::Quota => {
+            let number = failure.refusal;
+            let passing = [Refusal::Busy, Refusal::NoPrekey, Refusal::TooOften { seconds: 0 }, Refusal::NotLoggedIn];
+            number.is_some() && !passing.iter().any(|refusal| Some(refusal.number()) == number)
+        }
+        FailureKind::Usage
+        | FailureKind::Declined
+        | FailureKind::Offline
+        | FailureKind::Partial
+        | FailureKind::DirectoryUnreachable
+        | FailureKind::NoPath
+        | FailureKind::TimedOut
+        | FailureKind::Disk
+        | FailureKind::LoggedInElsewhere
+        | FailureKind::Interrupted => false,
+    }
+}
+
+async fn deliver(
+    context: &Context,
+    prekeys: &mut HashMap<PeerName, SignedPrekey>,
+    Outgoing { to, message }: &Outgoing,
+) -> Result<(), Failure> {
+    for _ in 0..RESEAL_ATTEMPTS_MAX {
+        let signed = match prekeys.get(to) {
+            Some(signed) => signed.clone(),
+            None => fetch_prekey(context, to, message.recipient).await?,
+        };
+        let sealed = envelope::seal(context.identity(), message, &signed, &mut OsRandom)
+            .map_err(|error| Failure::new(FailureKind::Integrity, error.to_string()))?;
+        let request = DirectoryRequest::Deliver { to: to.clone(), envelope: Box::new(sealed) };
+        match context.tell_directory(&request).await {
+            Err(failure) if failure.refusal == Some(Refusal::PrekeyChanged.number()) => {
+                prekeys.remove(to);
+            }
+            Ok(()) => {
+                prekeys.insert(to.clone(), signed);
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(Failure::from(Refusal::Busy))
+}
+
+/// The prekey of a person, proven to be theirs: one without the signature of the expected key is never sealed to.
+async fn fetch_prekey(context: &Context, to: &PeerName, key: PeerKey) -> Result<SignedPrekey, Failure> {
+    let identity = context.identify(to).await?;
+    if identity.key != key {
+        if let Pinned::Changed { old } = contacts::pin(context.database(), to, identity.key, now_millis()).await? {
+            context.tell(Event::KeyChanged { name: to.clone(), old, new: identity.key });
+        }
+        return Err(Failure::from(Refusal::KeyChanged).hint("send it again to use the new key"));
+    }
+    let signed = identity.prekey.ok_or(Refusal::NoPrekey)?;
+    prekey::verify(&signed, to, &key, now_millis()).map_err(|error| {
+        Failure::new(FailureKind::Authentication, format!("the directory handed out a false prekey: {error}"))
+    })?;
+    Ok(signed)
+}

@@ -1,0 +1,207 @@
+//! Serves files to other peers: what they may have, in 200-byte chunks, many to a write. Hashes nothing: the tree is
+//! kept from sharing.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::event::{Activity, Event};
+use super::progress::Progress;
+use crate::storage::shares::{self, Audience, ServedFile, ShareError, SharedFile};
+use crate::transport::connection::TransportError;
+use crate::transport::stream::Stream;
+use crate::wire::chunk::{self, BATCH_BYTES};
+use crate::wire::codec;
+use crate::wire::ids::FileDigest;
+use crate::wire::limits::{PROGRESS_DEADLINE, REQUEST_DEADLINE};
+use crate::wire::refusal::{CloseCode, Refusal};
+use crate::wire::rendezvous::DialAnnounced;
+use crate::wire::transfer::{
+    Fetch, FetchAnswer, FetchPart, FetchReply, GROUP_BYTES, PeerRequest, ReceivedAnswer, group_bytes, group_count,
+};
+
+/// Answers one stream of an accepted peer.
+pub(super) async fn answer(context: Arc<Context>, asker: DialAnnounced, mut stream: Stream) {
+    let Ok(Ok(request)) = tokio::time::timeout(REQUEST_DEADLINE, stream.read_frame::<PeerRequest>()).await else {
+        return stream.abort(CloseCode::BadFrame);
+    };
+    let result = match request {
+        PeerRequest::Fetch(fetch) => serve(&context, &asker, fetch, &mut stream).await,
+        PeerRequest::Received { digest } => received(&context, &asker, digest, &mut stream).await,
+    };
+    match result {
+        Ok(()) => stream.wait_sent().await,
+        Err(error) => {
+            tracing::info!(to = %asker.from, %error, "a file stream ended early");
+            stream.abort(CloseCode::NoProgress);
+        }
+    }
+}
+
+async fn serve(
+    context: &Arc<Context>,
+    asker: &DialAnnounced,
+    fetch: Fetch,
+    stream: &mut Stream,
+) -> Result<(), TransportError> {
+    let Ok(_permit) = context.uploads.try_acquire() else {
+        return refuse(stream, Refusal::TooManyTransfers).await;
+    };
+    let (share, file) = match find(context, asker, fetch).await {
+        Ok(found) => found,
+        Err(refusal) => return refuse(stream, refusal).await,
+    };
+    let answer: FetchAnswer = Ok(FetchReply { size: share.file.size });
+    stream.write_frame(&answer).await?;
+    stream.yield_to_control();
+    match fetch.part {
+        FetchPart::Tree => send_bytes(stream, &share.file.tree).await?,
+        FetchPart::Groups { first, count } => send_groups(context, asker, &share, &file, first, count, stream).await?,
+    }
+    stream.finish();
+    Ok(())
+}
+
+/// The file that a fetch may have, open and unchanged.
+async fn find(context: &Context, asker: &DialAnnounced, fetch: Fetch) -> Result<(SharedFile, ServedFile), Refusal> {
+    let shares = shares::fetchable(context.database(), fetch.digest, asker.key).await.map_err(|error| {
+        tracing::error!(%error, "the profile cannot be read");
+        Refusal::Storage
+    })?;
+    let mut refusal = Refusal::UnknownFile;
+    for share in shares {
+        let in_file = match fetch.part {
+            FetchPart::Tree => true,
+            FetchPart::Groups { first, count } => {
+                count > 0 && first.checked_add(count).is_some_and(|end| end <= group_count(share.file.size.bytes()))
+            }
+        };
+        match share.file.open() {
+            Ok(file) if in_file => return Ok((share, file)),
+            Ok(_) => refusal = Refusal::BadRange,
+            Err(error) => {
+                tracing::warn!(%error, "a shared file cannot be served");
+                refusal = Refusal::FileChanged;
+            }
+        }
+    }
+    Err(refusal)
+}
+
+async fn refuse(stream: &mut Stream, refusal: Refusal) -> Result<(), TransportError> {
+    let answer: FetchAnswer = Err(refusal);
+    stream.write_frame(&answer).await?;
+    stream.finish();
+    Ok(())
+}
+
+/// Sends the hash tree: chunks as if it were one group.
+async fn send_bytes(stream: &mut Stream, bytes: &[u8]) -> Result<(), TransportError> {
+    for piece in bytes.chunks(BATCH_BYTES) {
+        let mut batch = Vec::with_capacity(chunk::encoded_bytes(piece.len()));
+        chunk::encode(piece, &mut batch);
+        in_time(stream.write(batch.into())).await?;
+    }
+    in_time(stream.write(vec![chunk::END].into())).await
+}
+
+async fn send_groups(
+    context: &Context,
+    asker: &DialAnnounced,
+    share: &SharedFile,
+    file: &ServedFile,
+    first: u64,
+    count: u64,
+    stream: &mut Stream,
+) -> Result<(), TransportError> {
+    let size = share.file.size.bytes();
+    let name = share.name.as_str();
+    let mut progress = Progress::new(Activity::Sending, name, Some(&asker.from), size, |event| context.tell(event));
+    let mut piece = vec![0; BATCH_BYTES];
+    for group in first..first + count {
+        match send_group(file, group * GROUP_BYTES, group_bytes(size, group), &mut piece, stream).await {
+            Ok(()) => progress.reach(group * GROUP_BYTES + group_bytes(size, group)),
+            Err(Interrupted::Stream(error)) => return Err(error),
+            Err(Interrupted::File(error)) => {
+                tracing::warn!(%error, "a shared file cannot be served");
+                return break_off(stream, Refusal::FileChanged).await;
+            }
+        }
+    }
+    if let Err(error) = file.check_unchanged() {
+        tracing::warn!(%error, "a shared file was written to while it was sent");
+        return break_off(stream, Refusal::FileChanged).await;
+    }
+    in_time(stream.write(vec![chunk::END].into())).await
+}
+
+enum Interrupted {
+    Stream(TransportError),
+    File(ShareError),
+}
+
+async fn send_group(
+    file: &ServedFile,
+    offset: u64,
+    bytes: u64,
+    piece: &mut [u8],
+    stream: &mut Stream,
+) -> Result<(), Interrupted> {
+    let mut done = 0;
+    while done < bytes {
+        let length = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(piece.len());
+        let piece = &mut piece[..length];
+        // Blocking: this runs on the transfer thread, where it costs less than a hand-over to another one.
+        file.read_at(piece, offset + done).map_err(Interrupted::File)?;
+        let mut batch = Vec::with_capacity(chunk::encoded_bytes(length));
+        chunk::encode(piece, &mut batch);
+        in_time(stream.write(batch.into())).await.map_err(Interrupted::Stream)?;
+        done += length as u64;
+    }
+    Ok(())
+}
+
+/// Ends a range early with the reason: batches end with a chunk, so a length byte is due.
+async fn break_off(stream: &mut Stream, refusal: Refusal) -> Result<(), TransportError> {
+    let mut batch = vec![chunk::REFUSAL];
+    batch.extend(codec::encode_frame(&refusal)?);
+    in_time(stream.write(batch.into())).await?;
+    stream.finish();
+    Ok(())
+}
+
+async fn in_time<T>(write: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
+    tokio::time::timeout(PROGRESS_DEADLINE, write).await.unwrap_or(Err(TransportError::NoAnswer(PROGRESS_DEADLINE)))
+}
+
+/// The asker has the whole file on disk: an offer to it is fulfilled.
+async fn received(
+    context: &Context,
+    asker: &DialAnnounced,
+    digest: FileDigest,
+    stream: &mut Stream,
+) -> Result<(), TransportError> {
+    let answer: ReceivedAnswer = fulfil(context, asker, digest).await;
+    stream.write_frame(&answer).await?;
+    stream.finish();
+    Ok(())
+}
+
+async fn fulfil(context: &Context, asker: &DialAnnounced, digest: FileDigest) -> Result<(), Refusal> {
+    let storage = |error: crate::database::DatabaseError| {
+        tracing::error!(%error, "the profile cannot be used");
+        Refusal::Storage
+    };
+    let shares = shares::fetchable(context.database(), digest, asker.key).await.map_err(storage)?;
+    let share = shares.into_iter().next().ok_or(Refusal::UnknownFile)?;
+    let offer = match share.audience {
+        Audience::Everyone => None,
+        Audience::One { recipient, offer } => {
+            shares::remove_offered(context.database(), offer, recipient).await.map_err(storage)?;
+            Some(offer)
+        }
+    };
+    let (to, name, size) = (asker.from.clone(), share.name, share.file.size.bytes());
+    context.tell(Event::Sent { to, name, size, digest, offer });
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! THE DISK of a peer: its profile with history, contacts and shares, and the files it receives.
+
+pub mod profile;
+
+pub mod contacts;
+pub mod messages;
+pub mod prekeys;
+pub mod shares;
+
+pub mod partial_file;
+pub mod safe_name;
+
+mod schema;
