@@ -1,11 +1,23 @@
-//! The layers of qchat, lowest first.
+//! The layers of qchat in reading order. The map that follows is ARCHITECTURE.md.
+//!
+#![doc = include_str!("../ARCHITECTURE.md")]
 
-pub mod clock;
-pub mod database;
-pub mod directory;
-pub mod peer;
+// What is said.
+pub mod wire;
+
+// What is secret, and what is decided.
 pub mod protocol;
 pub mod seal;
+
+// The network, the clock, the disk.
+pub mod clock;
+pub mod database;
 pub mod storage;
 pub mod transport;
-pub mod wire;
+
+// The two services, which meet on the wire only.
+pub mod directory;
+pub mod peer;
+
+// The face.
+pub mod cli;

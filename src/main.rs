@@ -1,3 +1,7 @@
-//! The qchat program.
+//! The `qchat` program: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    qchat::cli::run()
+}

@@ -1,0 +1,216 @@
+//! The command line as clap reads it: words and flags, nothing decided yet.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use super::exit;
+use super::settings::ServerAddress;
+use crate::wire::ids::{FileName, PeerName};
+
+/// Chat and file sharing between people, directly and end to end encrypted, over QUIC.
+///
+/// Start with `qchat demo`. To talk to somebody, one of you runs a directory (`qchat serve --cert certs/`),
+/// then each of you runs `qchat peer --user NAME --server HOST`.
+#[derive(Debug, Parser)]
+#[command(name = "qchat", version, max_term_width = 100, after_help = exit::TABLE, arg_required_else_help = true)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) look: Look,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// How output looks.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Look {
+    /// Print one JSON object per line on standard output.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// No progress and no talk, only data and errors.
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// Log to standard error: -v what happens, -vv all steps (or QCHAT_LOG=debug).
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Colour: on a terminal, always or never.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run a directory: it knows who is who and who is online, and keeps what waits.
+    Serve(Serve),
+    /// Run your peer: chat, share and receive until you quit.
+    Peer(Peer),
+    /// See it work: a directory and two people on this machine, who chat and send a file.
+    Demo(Demo),
+    /// List who is online.
+    Who(Who),
+    /// Search for shared files.
+    Find(Find),
+    /// Publish files; they are served while your peer runs.
+    Share(Share),
+    /// Take published files back.
+    Unshare(Unshare),
+    /// List what you publish.
+    Shared(Shared),
+    /// Send a message; it waits when the recipient is offline.
+    Msg(Msg),
+    /// Offer files to somebody and send them once accepted.
+    Send(Send),
+    /// Fetch a shared file.
+    Get(Get),
+}
+
+/// Who you are and where your directory is.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Login {
+    /// Your account's name.
+    #[arg(long, env = "QCHAT_USER")]
+    pub(super) user: Option<PeerName>,
+    /// Your directory: HOST, HOST:PORT, or the qchat:// link that `qchat serve` prints.
+    #[arg(long, env = "QCHAT_SERVER", value_name = "HOST[:PORT]|LINK")]
+    pub(super) server: Option<ServerAddress>,
+    /// Where your key, history and shares live [default: qchat in your data folder].
+    #[arg(long, env = "QCHAT_HOME", value_name = "DIR")]
+    pub(super) home: Option<PathBuf>,
+    /// Read the password from the first line of a file; `-` is standard input.
+    #[arg(long, env = "QCHAT_PASSWORD_FILE", value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Make the account without asking, if there is none of that name.
+    #[arg(long)]
+    pub(super) register: bool,
+    /// Trust a directory on first use without asking.
+    #[arg(long)]
+    pub(super) accept_new: bool,
+    /// Send UDP packets one by one, for network cards that mishandle batches.
+    #[arg(long)]
+    pub(super) no_gso: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Serve {
+    /// The folder of the certificate; cert.pem and key.pem are made there when it has none.
+    #[arg(long, value_name = "DIR")]
+    pub(super) cert: PathBuf,
+    /// The UDP address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:4433")]
+    pub(super) listen: SocketAddr,
+    /// Where accounts and waiting messages are kept [default: qchat-directory in your data folder].
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// The host name that the printed link shows to others [default: this machine's address].
+    #[arg(long, value_name = "HOST")]
+    pub(super) public_host: Option<String>,
+    /// Send UDP packets one by one, for network cards that mishandle batches.
+    #[arg(long)]
+    pub(super) no_gso: bool,
+    /// Stop when standard input is closed: for a program that runs a directory as its child.
+    #[arg(long)]
+    pub(super) stop_with_stdin: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Peer {
+    #[command(flatten)]
+    pub(super) login: Login,
+    /// Read plain lines even on a terminal: no editing, no history.
+    #[arg(long)]
+    pub(super) plain: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Demo {
+    /// The file that crosses from one to the other.
+    #[arg(default_value = "README.md")]
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Who {
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Find {
+    /// A part of the file's name; without it all are listed.
+    #[arg(default_value = "")]
+    pub(super) pattern: String,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Share {
+    /// The files.
+    #[arg(required = true)]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Unshare {
+    /// The names under which they are shared.
+    #[arg(required = true)]
+    pub(super) names: Vec<FileName>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Shared {
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Msg {
+    /// To whom.
+    pub(super) name: PeerName,
+    /// What; several words need no quotes. `-` reads standard input.
+    #[arg(required = true)]
+    pub(super) text: Vec<String>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Send {
+    /// To whom.
+    pub(super) name: PeerName,
+    /// The files.
+    #[arg(required = true)]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Get {
+    /// NAME:FILE, or the file's digest of 64 hexadecimal digits.
+    #[arg(value_name = "NAME:FILE|DIGEST")]
+    pub(super) source: String,
+    /// The folder to put it into.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) out: PathBuf,
+    /// Replace a file of that name.
+    #[arg(long, conflicts_with = "rename")]
+    pub(super) overwrite: bool,
+    /// Take another name, `file (1)`, when there is a file of that name.
+    #[arg(long)]
+    pub(super) rename: bool,
+    #[command(flatten)]
+    pub(super) login: Login,
+}

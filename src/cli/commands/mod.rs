@@ -1,0 +1,74 @@
+//! One file for each way of running: a directory, a peer, a one-shot verb, the demo.
+
+mod demo;
+mod peer;
+mod serve;
+mod verb;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::args::{Args, Look, Verb};
+use super::exit;
+use super::output::{Output, log_writer, to_stderr};
+use crate::peer::failure::{Failure, FailureKind};
+
+/// Runs what the arguments ask for.
+pub(super) fn run(args: Args) -> ExitCode {
+    log_to_stderr(&args.look);
+    let output = Arc::new(Output::new(&args.look));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            to_stderr(&format!("error: cannot start: {error}"));
+            return exit::code(FailureKind::Other);
+        }
+    };
+    let result = runtime.block_on(dispatch(args.verb, &output));
+    // A thread that waits for a line of input must not keep the process alive.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            exit::code(failure.kind)
+        }
+    }
+}
+
+async fn dispatch(verb: Verb, output: &Arc<Output>) -> Result<(), Failure> {
+    match verb {
+        Verb::Serve(serve) => serve::run(serve, output).await,
+        Verb::Peer(peer) => peer::run(peer, output).await,
+        Verb::Demo(demo) => demo::run(demo, output).await,
+        verb => verb::run(verb, output).await,
+    }
+}
+
+fn log_to_stderr(look: &Look) {
+    let level = match look.verbose {
+        0 => "error",
+        1 => "qchat=info",
+        _ => "qchat=debug",
+    };
+    let filter = std::env::var("QCHAT_LOG").unwrap_or_else(|_| level.to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|error| {
+        to_stderr(&format!("warning: QCHAT_LOG is not a log filter: {error}"));
+        tracing_subscriber::EnvFilter::new(level)
+    });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer).init();
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "signals cannot be caught");
+            std::future::pending().await
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! `qchat peer`: a person's program. Typed lines become commands; what happens appears above the line being typed.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::stop_signal;
+use crate::cli::args;
+use crate::cli::editor::{self, Names};
+use crate::cli::entrance;
+use crate::cli::local_socket::LocalSocket;
+use crate::cli::output::{Output, is_read_by_a_person};
+use crate::cli::prompt::can_ask;
+use crate::cli::settings::Settings;
+use crate::cli::words::{self, Line};
+use crate::peer::event::Event;
+use crate::peer::failure::{Failure, FailureKind};
+use crate::peer::handle::{Command, PeerHandle};
+use crate::wire::account::LoginKind;
+use crate::wire::ids::MessageId;
+
+/// Runs a peer until its user quits, its input ends, or a newer login takes over.
+pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Failure> {
+    let settings = Settings::from_login(args.login)?;
+    let folder = std::env::current_dir()
+        .map_err(|error| Failure::new(FailureKind::Other, format!("the current folder is gone: {error}")))?;
+    let fingerprint = entrance::trusted_fingerprint(&settings, output).await?;
+    let peer = entrance::log_in(&settings, fingerprint, LoginKind::Resident).await?;
+    let socket = LocalSocket::bind(settings.home.local_socket(fingerprint, &settings.user))?;
+    let handle = peer.handle();
+    let events = handle.events();
+    let names = Names::default();
+    let is_terminal = can_ask() && is_read_by_a_person();
+    let edits_lines = is_terminal && !args.plain && !output.is_json();
+    let mut input = JoinSet::new();
+    let lines = if edits_lines {
+        let history = settings.home.profile_folder(fingerprint, &settings.user).join("typed");
+        names.add(handle.contacts().await?);
+        editor::lines(&settings.user, history, names.clone(), output)?
+    } else {
+        plain_lines(&mut input)
+    };
+    let (finished, stop) = oneshot::channel::<()>();
+    let served = handle.clone();
+    let face = Face {
+        handle,
+        output: output.clone(),
+        folder,
+        names,
+        edits_lines,
+        is_connected: true,
+        shown_early: HashSet::new(),
+        running: JoinSet::new(),
+    };
+    let faces = async move {
+        // Dropped at the end, however it comes: that stops the peer.
+        let _finished = finished;
+        tokio::select! {
+            result = face.live(lines, events) => result,
+            () = socket.serve(served) => Ok(()),
+        }
+    };
+    let running = peer.run(async {
+        // It only ever ends by being dropped.
+        drop(stop.await);
+    });
+    let result = first_to_end(faces, running).await;
+    output.prompt_ended();
+    result
+}
+
+/// The faces end first when the user quits: then the peer stops in good order. The peer ends first when its session is
+/// over for good: then nobody need type any more.
+async fn first_to_end(
+    faces: impl Future<Output = Result<(), Failure>>,
+    peer: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let (mut faces, mut peer) = (Box::pin(faces), Box::pin(peer));
+    tokio::select! {
+        left = &mut faces => {
+            drop(faces);
+            left.and(peer.await)
+        }
+        ended = &mut peer => ended,
+    }
+}
+
+/// Lines of a program or file.
+fn plain_lines(input: &mut JoinSet<()>) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(16);
+    input.spawn(async move {
+        let mut stdin = BufReader::new(tokio::io::stdin()).lines();
+        while let Ok(Some(line)) = stdin.next_line().await {
+            if sender.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// What a person sees of a running peer.
+struct Face {
+    handle: PeerHandle,
+    output: Arc<Output>,
+    /// Where fetched files go.
+    folder: PathBuf,
+    /// For completion.
+    names: Names,
+    edits_lines: bool,
+    is_connected: bool,
+    /// Messages that were shown before their event came.
+    shown_early: HashSet<MessageId>,
+    running: JoinSet<()>,
+}
+
+impl Face {
+    async fn live(
+        mut self,
+        mut lines: mpsc::Receiver<String>,
+        mut events: broadcast::Receiver<Event>,
+    ) -> Result<(), Failure> {
+        self.show_waiting().await?;
+        loop {
+            tokio::select! {
+                line = lines.recv() => match line.map(|line| words::parse(&line, &self.folder)) {
+                    Some(Ok(Line::Run(command))) => self.run(command).await,
+                    Some(Ok(Line::Help)) => self.output.line(&words::help()),
+                    Some(Ok(Line::Empty)) => {}
+                    Some(Err(failure)) => self.output.failure(&failure),
+                    Some(Ok(Line::Quit)) | None => return self.leave(events).await,
+                },
+                event = events.recv() => match event {
+                    Ok(event) => self.show(event).await?,
+                    Err(RecvError::Lagged(_)) => self.show_waiting().await?,
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                Some(_) = self.running.join_next() => {}
+                () = stop_signal() => return Err(Failure::new(FailureKind::Interrupted, "stopped")),
+            }
+        }
+    }
+
+    /// A script's commands are finished first; a person who quits does not want to wait.
+    async fn leave(mut self, mut events: broadcast::Receiver<Event>) -> Result<(), Failure> {
+        while !self.edits_lines && !self.running.is_empty() {
+            tokio::select! {
+                Ok(event) = events.recv() => self.show(event).await?,
+                Some(_) = self.running.join_next() => {}
+                () = stop_signal() => return Err(Failure::new(FailureKind::Interrupted, "stopped")),
+                else => break,
+            }
+        }
+        while let Ok(event) = events.try_recv() {
+            self.show(event).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts a command; its rows appear as they come.
+    async fn run(&mut self, command: Command) {
+        let mut rows = self.handle.run(command).await;
+        let (output, names) = (self.output.clone(), self.names.clone());
+        self.running.spawn(async move {
+            let mut was_told = false;
+            while let Some(row) = rows.recv().await {
+                match row {
+                    // The fate of a message is an event of the peer, which shows it once.
+                    Event::Stored { .. } | Event::Queued { .. } => {}
+                    Event::NotSent { .. } => was_told = true,
+                    Event::Failed { failure } if !was_told => output.failure(&failure),
+                    Event::Done | Event::Failed { .. } => {}
+                    row => {
+                        names.notice(&row);
+                        output.event(&row);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Shows messages that came before there was a screen, or while it was behind.
+    async fn show_waiting(&mut self) -> Result<(), Failure> {
+        for event in self.handle.not_shown().await? {
+            if let Some(id) = self.show_message(&event).await? {
+                self.shown_early.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn show(&mut self, event: Event) -> Result<(), Failure> {
+        match &event {
+            Event::LoggedIn { .. } => self.is_connected = true,
+            Event::DirectoryLost { .. } => self.is_connected = false,
+            // Not worth a line while the directory is there: it is stored a moment later.
+            Event::Queued { .. } if self.is_connected && !self.output.is_json() => return Ok(()),
+            _ => {}
+        }
+        self.names.notice(&event);
+        if message_id(&event).is_some_and(|id| self.shown_early.remove(&id)) {
+            return Ok(());
+        }
+        if self.show_message(&event).await?.is_none() {
+            self.output.event(&event);
+        }
+        Ok(())
+    }
+
+    /// Shows what must be shown exactly once, and notes that it was.
+    async fn show_message(&self, event: &Event) -> Result<Option<MessageId>, Failure> {
+        let Some(id) = message_id(event) else { return Ok(None) };
+        self.output.event(event);
+        self.handle.mark_shown(id).await?;
+        Ok(Some(id))
+    }
+}
+
+/// The id of an event that is a message from somebody.
+fn message_id(event: &Event) -> Option<MessageId> {
+    match event {
+        Event::Message { id, .. } | Event::Offer { id, .. } | Event::OfferDeclined { id, .. } => Some(*id),
+        _ => None,
+    }
+}

@@ -1,0 +1,66 @@
+//! `qchat serve`: starts a directory, prints one line when it is ready, and runs until it is told to stop.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use tokio::io::AsyncReadExt as _;
+
+use super::stop_signal;
+use crate::cli::args::Serve;
+use crate::cli::output::Output;
+use crate::cli::settings::{DEFAULT_PORT, data_folder};
+use crate::directory::server::{Directory, DirectoryError, Settings};
+use crate::peer::failure::{Failure, FailureKind};
+use crate::transport::tuning::Network;
+use crate::wire::ids::DirectoryFingerprint;
+
+/// What a program that starts a directory waits for.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "listening")]
+struct Listening {
+    address: SocketAddr,
+    fingerprint: DirectoryFingerprint,
+    link: String,
+}
+
+/// Runs a directory until SIGINT or SIGTERM.
+pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
+    let data = match args.data {
+        Some(data) => data,
+        None => data_folder("qchat-directory")?,
+    };
+    let network = Network { segmentation_offload: !args.no_gso };
+    let settings = Settings { listen: args.listen, certificate_folder: args.cert, data, network };
+    let directory = Directory::start(settings).map_err(failure)?;
+    let (address, fingerprint) = (directory.local_address(), directory.fingerprint());
+    let host = args.public_host.unwrap_or_else(|| directory.reachable_ip().to_string());
+    let link = link(&host, address.port(), fingerprint);
+    if output.is_json() {
+        output.json(&Listening { address, fingerprint, link });
+    } else {
+        output.line(&format!("listening on {address}, key {fingerprint}, link {link}"));
+    }
+    let stdin_closed = args.stop_with_stdin;
+    directory
+        .run(async move {
+            tokio::select! { () = stop_signal() => {}, () = stdin_ended(), if stdin_closed => {} }
+        })
+        .await
+        .map_err(failure)
+}
+
+fn link(host: &str, port: u16, fingerprint: DirectoryFingerprint) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let port = if port == DEFAULT_PORT { String::new() } else { format!(":{port}") };
+    format!("qchat://{host}{port}/#{fingerprint}")
+}
+
+async fn stdin_ended() {
+    let mut buffer = [0; 256];
+    let mut stdin = tokio::io::stdin();
+    while stdin.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+}
+
+fn failure(error: DirectoryError) -> Failure {
+    Failure::new(FailureKind::Other, error.to_string())
+}

@@ -1,0 +1,178 @@
+//! A one-shot verb: through the resident peer of this account when one runs on this machine, else as an errand.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
+
+use super::stop_signal;
+use crate::cli::args::{self, Verb};
+use crate::cli::entrance;
+use crate::cli::local_socket::LocalPeer;
+use crate::cli::output::Output;
+use crate::cli::settings::Settings;
+use crate::cli::words;
+use crate::peer::driver::Peer;
+use crate::peer::event::Event;
+use crate::peer::failure::{Failure, FailureKind};
+use crate::peer::handle::Command;
+use crate::storage::partial_file::Collision;
+use crate::wire::account::LoginKind;
+use crate::wire::limits::TEXT_BYTES_MAX;
+
+/// Runs a verb to its end, or until the user stops it.
+pub(super) async fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
+    let (commands, login) = translate(verb)?;
+    let settings = Settings::from_login(login)?;
+    tokio::select! {
+        result = run_all(commands, &settings, output) => result,
+        () = stop_signal() => Err(Failure::new(FailureKind::Interrupted, "stopped")),
+    }
+}
+
+/// The commands that a verb comes to, and who gives them.
+fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
+    Ok(match verb {
+        Verb::Who(args) => (vec![Command::Who], args.login),
+        Verb::Find(args) => (vec![Command::Find { pattern: args.pattern }], args.login),
+        Verb::Shared(args) => (vec![Command::Shared], args.login),
+        Verb::Share(args) => {
+            let share = |path| Ok(Command::Share { path: absolute(path)? });
+            (args.paths.into_iter().map(share).collect::<Result<_, Failure>>()?, args.login)
+        }
+        Verb::Unshare(args) => (args.names.into_iter().map(|name| Command::Unshare { name }).collect(), args.login),
+        Verb::Msg(args) => (vec![Command::Message { to: args.name, text: text(&args.text)? }], args.login),
+        Verb::Send(args) => {
+            let send = |path| Ok(Command::Send { to: args.name.clone(), path: absolute(path)?, wait: true });
+            (args.paths.into_iter().map(send).collect::<Result<_, Failure>>()?, args.login)
+        }
+        Verb::Get(args) => {
+            let collision = match (args.overwrite, args.rename) {
+                (true, _) => Collision::Overwrite,
+                (_, true) => Collision::Rename,
+                _ => Collision::Refuse,
+            };
+            let source = words::source(&args.source)?;
+            (vec![Command::Get { source, folder: absolute(args.out)?, collision }], args.login)
+        }
+        Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) => {
+            return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
+        }
+    })
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
+    std::path::absolute(&path).map_err(|error| Failure::new(FailureKind::Usage, format!("{}: {error}", path.display())))
+}
+
+/// The words of a message; a single `-` stands for standard input.
+fn text(words: &[String]) -> Result<String, Failure> {
+    if words != ["-"] {
+        return Ok(words.join(" "));
+    }
+    let mut text = String::new();
+    let bound = u64::try_from(TEXT_BYTES_MAX).unwrap_or(u64::MAX) + 2;
+    std::io::stdin()
+        .take(bound)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(FailureKind::Usage, format!("cannot read the message: {error}")))?;
+    Ok(text.trim_end_matches('\n').to_owned())
+}
+
+async fn run_all(commands: Vec<Command>, settings: &Settings, output: &Output) -> Result<(), Failure> {
+    let fingerprint = entrance::trusted_fingerprint(settings, output).await?;
+    let socket = settings.home.local_socket(fingerprint, &settings.user);
+    let shares = commands.iter().any(|command| matches!(command, Command::Share { .. }));
+    if let Some(first) = LocalPeer::connect(&socket).await? {
+        return through_resident(commands, &socket, first, output).await;
+    }
+    let collects = commands.iter().any(|command| matches!(command, Command::Send { .. }));
+    let peer = entrance::log_in(settings, fingerprint, LoginKind::Errand { collects }).await?;
+    as_errand(commands, peer, output).await?;
+    if shares {
+        output.talk("* files are served while your peer runs: `qchat peer`");
+    }
+    Ok(())
+}
+
+async fn through_resident(
+    commands: Vec<Command>,
+    socket: &std::path::Path,
+    first: LocalPeer,
+    output: &Output,
+) -> Result<(), Failure> {
+    let mut first = Some(first);
+    for command in commands {
+        let mut local = match first.take() {
+            Some(local) => local,
+            None => LocalPeer::connect(socket).await?.ok_or_else(peer_stopped)?,
+        };
+        local.give(&command).await?;
+        loop {
+            let event = local.next().await?.ok_or_else(peer_stopped)?;
+            if let Some(end) = show(event, output) {
+                end?;
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn peer_stopped() -> Failure {
+    Failure::new(FailureKind::Other, "the running peer stopped before it had answered")
+}
+
+async fn as_errand(commands: Vec<Command>, peer: Peer, output: &Output) -> Result<(), Failure> {
+    let handle = peer.handle();
+    let (finished, stop) = oneshot::channel::<()>();
+    let work = async {
+        // Dropped at the end, however it comes: that stops the peer.
+        let _finished = finished;
+        for command in commands {
+            let mut events = handle.run(command).await;
+            while let Some(event) = events.recv().await {
+                if let Some(end) = show(event, output) {
+                    end?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    };
+    let running = peer.run(async {
+        // It only ever ends by being dropped.
+        drop(stop.await);
+    });
+    let (done, ended) = tokio::join!(work, running);
+    done.and(ended)
+}
+
+/// Shows an event; the last one of a command gives its result.
+fn show(event: Event, output: &Output) -> Option<Result<(), Failure>> {
+    match event {
+        Event::Done => Some(Ok(())),
+        Event::Failed { failure } => Some(Err(failure)),
+        event => {
+            if is_talk(&event) && !output.is_json() {
+                output.talk_event(&event);
+            } else {
+                output.event(&event);
+            }
+            None
+        }
+    }
+}
+
+/// What is said to a person rather than asked for by a script.
+fn is_talk(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Stored { .. }
+            | Event::Queued { .. }
+            | Event::Offered { .. }
+            | Event::Note { .. }
+            | Event::Sent { .. }
+            | Event::KeyChanged { .. }
+    )
+}

@@ -1,0 +1,185 @@
+//! Line editing on a terminal: history, completion of commands and names, and output above the line being typed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter as _, Helper};
+use tokio::sync::mpsc;
+
+use super::output::Output;
+use super::words::WORDS;
+use crate::peer::event::Event;
+use crate::peer::failure::{Failure, FailureKind};
+use crate::wire::ids::PeerName;
+
+/// Lines kept for the next run.
+const HISTORY_LINES_MAX: usize = 1_000;
+
+/// What Tab can complete beside commands: people, and files that were found.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    people: BTreeSet<String>,
+    files: BTreeSet<String>,
+}
+
+/// Names kept for completion; more would not be looked through.
+const NAMES_MAX: usize = 10_000;
+
+impl Names {
+    /// Learns people.
+    pub(super) fn add(&self, people: Vec<PeerName>) {
+        self.lock().people.extend(people.into_iter().map(String::from));
+    }
+
+    /// Learns from what is shown.
+    pub(super) fn notice(&self, event: &Event) {
+        let mut known = self.lock();
+        if known.people.len() + known.files.len() >= NAMES_MAX {
+            return;
+        }
+        match event {
+            Event::Presence { name, .. } | Event::Person { name } | Event::Message { from: name, .. } => {
+                known.people.insert(name.to_string());
+            }
+            Event::Found { owner, name, .. } => {
+                known.files.insert(format!("{owner}:{name}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// What a line could go on with: where the completed part begins, and its possible values.
+    fn complete(&self, line: &str) -> (usize, Vec<String>) {
+        let known = self.lock();
+        let matching = |words: &BTreeSet<String>, start: &str, end: &str| {
+            words.iter().filter(|word| word.starts_with(start)).map(|word| format!("{word}{end}")).collect()
+        };
+        match line.split_once(' ') {
+            None => {
+                let commands = WORDS.iter().map(|word| word.name).filter(|name| name.starts_with(line));
+                (0, commands.map(|name| format!("{name} ")).collect())
+            }
+            Some((command @ "/get", start)) => (command.len() + 1, matching(&known.files, start, "")),
+            Some((command @ ("/msg" | "/send"), start)) if !start.contains(' ') => {
+                (command.len() + 1, matching(&known.people, start, " "))
+            }
+            Some(("/share", start)) => local_files("/share".len() + 1, start),
+            Some((command @ "/send", rest)) => {
+                let (name, start) = rest.split_once(' ').unwrap_or((rest, ""));
+                local_files(command.len() + name.len() + 2, start)
+            }
+            Some(_) => (line.len(), Vec::new()),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Files whose path begins like this.
+fn local_files(position: usize, start: &str) -> (usize, Vec<String>) {
+    let (folder, name) = start.rsplit_once('/').map_or(("", start), |(folder, name)| (&start[..=folder.len()], name));
+    let listed = std::fs::read_dir(if folder.is_empty() { Path::new(".") } else { Path::new(folder) });
+    let entries = listed.into_iter().flatten().flatten();
+    let matching = entries.filter_map(|entry| {
+        let found = entry.file_name().into_string().ok()?;
+        let end = if entry.file_type().ok()?.is_dir() { "/" } else { "" };
+        found.starts_with(name).then(|| format!("{folder}{found}{end}"))
+    });
+    (position, matching.take(100).collect())
+}
+
+impl Helper for Names {}
+impl Hinter for Names {
+    type Hint = String;
+}
+impl Highlighter for Names {}
+impl Validator for Names {}
+impl Completer for Names {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, position: usize, _context: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        Ok(Self::complete(self, &line[..position]))
+    }
+}
+
+/// Reads lines on a thread of its own until the user ends the input.
+pub(super) fn lines(
+    user: &PeerName,
+    history: PathBuf,
+    names: Names,
+    output: &Arc<Output>,
+) -> Result<mpsc::Receiver<String>, Failure> {
+    let mut editor = editor(&history, names).map_err(failed)?;
+    let mut printer = editor.create_external_printer().map_err(failed)?;
+    output.print_above_prompt(Box::new(move |text| printer.print(text).map_err(std::io::Error::other)));
+    let (sender, lines) = mpsc::channel(16);
+    let prompt = format!("{user}> ");
+    std::thread::Builder::new()
+        .name("editor".to_owned())
+        .spawn(move || read_lines(&mut editor, &prompt, &history, &sender))
+        .map_err(|error| failed(ReadlineError::Io(error)))?;
+    Ok(lines)
+}
+
+fn editor(history: &Path, names: Names) -> rustyline::Result<Editor<Names, FileHistory>> {
+    let config = Config::builder()
+        .completion_type(CompletionType::List)
+        .max_history_size(HISTORY_LINES_MAX)?
+        .auto_add_history(true)
+        .build();
+    let mut editor = Editor::with_config(config)?;
+    editor.set_helper(Some(names));
+    if editor.load_history(history).is_err() {
+        tracing::debug!("no typed lines from earlier");
+    }
+    Ok(editor)
+}
+
+fn read_lines(editor: &mut Editor<Names, FileHistory>, prompt: &str, history: &Path, sender: &mpsc::Sender<String>) {
+    loop {
+        match editor.readline(prompt) {
+            Ok(line) => {
+                if sender.blocking_send(line).is_err() {
+                    break;
+                }
+            }
+            // Ctrl-C empties the line, Ctrl-D leaves.
+            Err(ReadlineError::Interrupted) => {}
+            Err(_) => break,
+        }
+        if let Err(error) = editor.append_history(history) {
+            tracing::debug!(%error, "the typed lines are not kept");
+        }
+    }
+}
+
+fn failed(error: ReadlineError) -> Failure {
+    Failure::new(FailureKind::Other, format!("the terminal cannot be used: {error}"))
+        .hint("--plain reads lines without editing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_people_and_files_are_completed() {
+        let names = Names::default();
+        names.add(vec![PeerName::parse("bob").unwrap(), PeerName::parse("bert").unwrap()]);
+        assert_eq!(names.complete("/wh"), (0, vec!["/who ".to_owned()]));
+        assert_eq!(names.complete("/msg b"), (5, vec!["bert ".to_owned(), "bob ".to_owned()]));
+        assert_eq!(names.complete("/msg bob h"), (10, Vec::new()));
+    }
+}

@@ -1,0 +1,145 @@
+//! The way in: find the directory's pin, open the profile, log in, and ask the person where something is missing.
+
+use std::sync::Arc;
+
+use super::output::Output;
+use super::prompt;
+use super::settings::Settings;
+use crate::peer::context::Account;
+use crate::peer::directory_link::{Admission, LoginFailure, learn_fingerprint};
+use crate::peer::driver::Peer;
+use crate::peer::failure::{Failure, FailureKind};
+use crate::seal::random::OsRandom;
+use crate::storage::profile::{Profile, ProfileError};
+use crate::wire::account::LoginKind;
+use crate::wire::ids::{DirectoryFingerprint, Password};
+use crate::wire::refusal::Refusal;
+
+/// A person mistypes a password this often before they should look it up.
+const PASSWORD_ATTEMPTS_MAX: usize = 3;
+
+/// The directory's key that this person trusts: by a link, by an earlier visit, or by their answer now.
+pub(super) async fn trusted_fingerprint(settings: &Settings, output: &Output) -> Result<DirectoryFingerprint, Failure> {
+    let address = settings.server.directory.to_string();
+    match (settings.home.pinned(&address)?, settings.server.fingerprint) {
+        (Some(pinned), Some(promised)) if pinned != promised => Err(Failure::new(
+            FailureKind::Authentication,
+            format!("the link is for another directory than the one known as {address}:\n  trusted {pinned}\n  link    {promised}"),
+        )
+        .hint("if its operator confirms the new key, remove the old line from known_servers")),
+        (Some(pinned), _) => Ok(pinned),
+        (None, Some(promised)) => {
+            settings.home.pin(&address, promised)?;
+            Ok(promised)
+        }
+        (None, None) => {
+            let found = learn_fingerprint(&settings.server.directory, settings.network).await?;
+            accept_first_use(settings, output, &address, found)?;
+            settings.home.pin(&address, found)?;
+            Ok(found)
+        }
+    }
+}
+
+fn accept_first_use(
+    settings: &Settings,
+    output: &Output,
+    address: &str,
+    found: DirectoryFingerprint,
+) -> Result<(), Failure> {
+    let refuse = |message: String| Failure::new(FailureKind::Authentication, message);
+    if settings.accept_new {
+        output.talk(&format!("* first time at {address}: trusting key {found}"));
+        return Ok(());
+    }
+    if !prompt::can_ask() {
+        return Err(refuse(format!("the directory at {address} is not known yet; its key is {found}"))
+            .hint("--accept-new trusts it, or use the qchat:// link that its operator got from `qchat serve`"));
+    }
+    output.talk(&format!("The directory at {address} is not known yet. Its key is\n  {found}"));
+    if prompt::confirm("Is that what its operator told you? Trust it from now on?")? {
+        Ok(())
+    } else {
+        Err(refuse(format!("the directory at {address} is not trusted")))
+    }
+}
+
+/// Opens the profile and logs in.
+pub(super) async fn log_in(
+    settings: &Settings,
+    fingerprint: DirectoryFingerprint,
+    kind: LoginKind,
+) -> Result<Peer, Failure> {
+    let opened = Profile::open(&settings.home, fingerprint, &settings.user, &mut OsRandom);
+    let profile = Arc::new(opened.map_err(|error| {
+        match error {
+            ProfileError::InUse(_) => Failure::from(error)
+                .hint("one `qchat peer` per account and machine; one-shot commands go through it by themselves"),
+            error => error.into(),
+        }
+    })?);
+    let directory = settings.server.directory.clone();
+    let account = Account { name: settings.user.clone(), directory, fingerprint, kind };
+    let mut admission = Admission { password: None, register: settings.register };
+    if let Some(file) = &settings.password_file {
+        admission.password = Some(prompt::password_from(file)?);
+    }
+    for _ in 0..=PASSWORD_ATTEMPTS_MAX {
+        match Peer::start(account.clone(), profile.clone(), &admission, settings.network).await {
+            Ok(peer) => return Ok(peer),
+            Err(LoginFailure::Failed(failure)) => return Err(failure),
+            Err(LoginFailure::Refused(refusal)) => admission = ask(settings, refusal, &admission)?,
+        }
+    }
+    Err(Failure::from(Refusal::WrongPassword { tries_left: 0 }))
+}
+
+/// What a person adds after a refusal; a failure when nothing they can say would help.
+fn ask(settings: &Settings, refusal: Refusal, before: &Admission) -> Result<Admission, Failure> {
+    let name = &settings.user;
+    let failure = Failure::from(refusal).about(name);
+    if !prompt::can_ask() || settings.password_file.is_some() && refusal != Refusal::UnknownName {
+        return Err(match refusal {
+            Refusal::UnknownName => failure.hint("--register makes the account"),
+            Refusal::PasswordNeeded => {
+                failure.hint("--password-file FILE gives its password, `-` reads it from standard input")
+            }
+            _ => failure,
+        });
+    }
+    match refusal {
+        Refusal::UnknownName => {
+            if !prompt::confirm(&format!("{name} is new here: create it?"))? {
+                return Err(failure);
+            }
+            let password = match &before.password {
+                Some(password) => password.clone(),
+                None => new_password(settings)?,
+            };
+            Ok(Admission { password: Some(password), register: true })
+        }
+        Refusal::PasswordNeeded if before.register => {
+            Ok(Admission { password: Some(new_password(settings)?), register: true })
+        }
+        Refusal::PasswordNeeded => {
+            let question = format!("Password of {name} (its key is on another machine): ");
+            Ok(Admission { password: Some(prompt::password(&question)?), register: false })
+        }
+        Refusal::WrongPassword { tries_left } => {
+            let question = format!("Wrong password, {tries_left} more tries. Password of {name}: ");
+            Ok(Admission { password: Some(prompt::password(&question)?), register: before.register })
+        }
+        _ => Err(failure),
+    }
+}
+
+fn new_password(settings: &Settings) -> Result<Password, Failure> {
+    for _ in 0..PASSWORD_ATTEMPTS_MAX {
+        let first = prompt::password(&format!("New password for {} (to move to another machine): ", settings.user))?;
+        if prompt::password("The same again: ")? == first {
+            return Ok(first);
+        }
+        super::output::to_stderr("These were two different passwords.");
+    }
+    Err(Failure::new(FailureKind::Usage, "no password was given"))
+}

@@ -1,0 +1,36 @@
+//! FACE: the command line. Arguments in, exit code out; everything that is printed goes through `output.rs`.
+
+mod args;
+mod settings;
+
+mod commands;
+mod editor;
+mod entrance;
+mod local_socket;
+mod words;
+
+mod exit;
+mod output;
+mod prompt;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::peer::failure::FailureKind;
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    match args::Args::try_parse() {
+        Ok(args) => commands::run(args),
+        Err(error) => {
+            output::usage(&error);
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => exit::code(FailureKind::Usage),
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Questions to a person at a terminal. Where there is none, the answer must come by a flag.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
+use std::path::Path;
+
+use super::output::to_stderr;
+use crate::peer::failure::{Failure, FailureKind};
+use crate::wire::ids::Password;
+
+/// Whether somebody can be asked.
+pub(super) fn can_ask() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Asks a yes-or-no question; anything but yes is no.
+pub(super) fn confirm(question: &str) -> Result<bool, Failure> {
+    to_stderr(&format!("{question} [y/N]"));
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(cannot_read)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks for a password without showing it.
+pub(super) fn password(question: &str) -> Result<Password, Failure> {
+    let text = zeroize::Zeroizing::new(rpassword::prompt_password(question).map_err(cannot_read)?);
+    parse_password(&text)
+}
+
+/// Reads a password from the first line of a file; `-` is standard input.
+pub(super) fn password_from(file: &Path) -> Result<Password, Failure> {
+    let mut line = zeroize::Zeroizing::new(String::new());
+    let read = if file.as_os_str() == "-" {
+        io::stdin().lock().read_line(&mut line)
+    } else {
+        File::open(file).and_then(|file| BufReader::new(file).read_line(&mut line))
+    };
+    read.map_err(|error| {
+        Failure::new(FailureKind::Usage, format!("cannot read the password file {}: {error}", file.display()))
+    })?;
+    parse_password(line.trim_end_matches(['\r', '\n']))
+}
+
+fn parse_password(text: &str) -> Result<Password, Failure> {
+    Password::parse(text).map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))
+}
+
+fn cannot_read(error: io::Error) -> Failure {
+    Failure::new(FailureKind::Other, format!("cannot read from the terminal: {error}"))
+}

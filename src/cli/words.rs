@@ -1,0 +1,186 @@
+//! The commands a person types inside `qchat peer`: a slash and a word; the last argument takes the rest of the line.
+
+use std::path::PathBuf;
+
+use crate::peer::failure::{Failure, FailureKind};
+use crate::peer::handle::{Command, Source};
+use crate::storage::partial_file::Collision;
+use crate::wire::ids::{FileDigest, FileName, IdError, PeerName};
+
+/// What a typed line means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Nothing was typed.
+    Empty,
+    /// Something for the peer.
+    Run(Command),
+    /// Show the commands.
+    Help,
+    /// Stop the peer.
+    Quit,
+}
+
+/// A command with its arguments and what it does: for `/help`, completion and mistakes.
+pub(super) struct Word {
+    pub(super) name: &'static str,
+    pub(super) arguments: &'static str,
+    pub(super) purpose: &'static str,
+}
+
+const fn word(name: &'static str, arguments: &'static str, purpose: &'static str) -> Word {
+    Word { name, arguments, purpose }
+}
+
+/// All commands, in the order of `/help`.
+pub(super) const WORDS: [Word; 13] = [
+    word("/who", "", "who is online"),
+    word("/msg", "NAME TEXT", "send a message; it waits when they are offline"),
+    word("/share", "PATH", "publish a file"),
+    word("/unshare", "FILE", "take a published file back"),
+    word("/shared", "", "what you publish"),
+    word("/find", "[PATTERN]", "search for files that others publish"),
+    word("/get", "NAME:FILE", "fetch a file into the folder you started in (or a DIGEST)"),
+    word("/send", "NAME PATH", "offer a file; it is sent once they accept"),
+    word("/offers", "", "files that others offer you"),
+    word("/accept", "[NAME|ID]", "fetch an offered file"),
+    word("/decline", "[NAME|ID]", "turn an offered file down"),
+    word("/help", "", "this list"),
+    word("/quit", "", "leave; messages wait for you at the directory"),
+];
+
+/// The text of `/help`.
+pub(super) fn help() -> String {
+    let row = |word: &Word| format!("{:<22} {}", format!("{} {}", word.name, word.arguments), word.purpose);
+    WORDS.iter().map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// Reads a typed line. `folder` is where fetched files go.
+pub(super) fn parse(line: &str, folder: &std::path::Path) -> Result<Line, Failure> {
+    let line = line.trim();
+    if line.is_empty() {
+        return Ok(Line::Empty);
+    }
+    let (word, rest) = match line.split_once(char::is_whitespace) {
+        Some((word, rest)) => (word, rest.trim()),
+        None => (line, ""),
+    };
+    Ok(match word {
+        "/help" => Line::Help,
+        "/quit" => Line::Quit,
+        _ => Line::Run(command(word, rest, folder)?),
+    })
+}
+
+fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, Failure> {
+    let folder = folder.to_owned();
+    Ok(match word {
+        "/who" => Command::Who,
+        "/shared" => Command::Shared,
+        "/offers" => Command::Offers,
+        "/find" => Command::Find { pattern: rest.to_owned() },
+        "/msg" => {
+            let (to, text) = two(word, rest)?;
+            Command::Message { to, text: text.to_owned() }
+        }
+        "/send" => {
+            let (to, path) = two(word, rest)?;
+            Command::Send { to, path: local_path(path, &folder), wait: false }
+        }
+        "/share" => Command::Share { path: local_path(one(word, rest)?, &folder) },
+        "/unshare" => Command::Unshare { name: FileName::parse(one(word, rest)?).map_err(usage)? },
+        "/get" => Command::Get { source: source(one(word, rest)?)?, folder, collision: Collision::Refuse },
+        "/accept" => Command::Accept { offer: rest.to_owned(), folder, collision: Collision::Refuse },
+        "/decline" => Command::Decline { offer: rest.to_owned() },
+        word if word.starts_with('/') => {
+            return Err(
+                Failure::new(FailureKind::Usage, format!("there is no command {word}")).hint("/help lists them")
+            );
+        }
+        _ => {
+            return Err(Failure::new(FailureKind::Usage, "nobody was named to send this to")
+                .hint("/msg NAME TEXT sends a message, /help lists all commands"));
+        }
+    })
+}
+
+/// Reads what `get` takes: NAME:FILE or a digest.
+pub(super) fn source(text: &str) -> Result<Source, Failure> {
+    if let Ok(digest) = FileDigest::parse(text) {
+        return Ok(Source::Digest { digest });
+    }
+    let (owner, name) = text.split_once(':').ok_or_else(|| {
+        Failure::new(FailureKind::Usage, format!("{text:?} is neither NAME:FILE nor a digest"))
+            .hint("`find` shows what can be fetched")
+    })?;
+    let owner = PeerName::parse(owner).map_err(usage)?;
+    Ok(Source::Named { owner, name: FileName::parse(name).map_err(usage)? })
+}
+
+fn local_path(text: &str, folder: &std::path::Path) -> PathBuf {
+    match (text.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => folder.join(text),
+    }
+}
+
+fn one<'a>(word: &str, rest: &'a str) -> Result<&'a str, Failure> {
+    if rest.is_empty() { Err(missing(word)) } else { Ok(rest) }
+}
+
+fn two<'a>(word: &str, rest: &'a str) -> Result<(PeerName, &'a str), Failure> {
+    let (name, last) = rest.split_once(char::is_whitespace).ok_or_else(|| missing(word))?;
+    Ok((PeerName::parse(name).map_err(usage)?, last.trim_start()))
+}
+
+fn missing(word: &str) -> Failure {
+    let arguments = WORDS.iter().find(|known| known.name == word).map_or("", |known| known.arguments);
+    Failure::new(FailureKind::Usage, format!("{word} needs {arguments}"))
+}
+
+fn usage(error: IdError) -> Failure {
+    Failure::new(FailureKind::Usage, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[track_caller]
+    fn run(line: &str) -> Command {
+        match parse(line, Path::new("/here")) {
+            Ok(Line::Run(command)) => command,
+            other => panic!("{line:?} became {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_last_argument_takes_the_rest_of_the_line() {
+        let to = PeerName::parse("bob").unwrap();
+        assert_eq!(run("/msg bob  hi  there "), Command::Message { to: to.clone(), text: "hi  there".into() });
+        assert_eq!(run("/share a b.txt"), Command::Share { path: "/here/a b.txt".into() });
+        let name = FileName::parse("my file: 2.txt").unwrap();
+        assert!(
+            matches!(run("/get bob:my file: 2.txt"), Command::Get { source, .. } if source == Source::Named { owner: to, name })
+        );
+    }
+
+    #[test]
+    fn an_unknown_command_is_an_error_and_never_sent_as_text() {
+        for line in ["/nonsense", "hello", "/msg", "/msg bob", "/get", "/get bob", "/unshare ../x"] {
+            assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
+        }
+        assert_eq!(parse("  ", Path::new("/")).unwrap(), Line::Empty);
+    }
+
+    #[test]
+    fn help_names_every_command_that_is_understood() {
+        for word in WORDS {
+            let line = format!("{} bob x", word.name);
+            let unknown =
+                matches!(parse(&line, Path::new("/")), Err(failure) if failure.message.contains("no command"));
+            assert!(!unknown, "{} is in the help only", word.name);
+        }
+    }
+}
