@@ -1,6 +1,7 @@
 //! What a directory and the network get to see: every byte of both is searched for what was said.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -44,13 +45,16 @@ async fn forward(front: Arc<UdpSocket>, directory: SocketAddr, heard: Arc<Mutex<
     loop {
         let (length, peer) = front.recv_from(&mut datagram).await.unwrap();
         heard.lock().unwrap().extend_from_slice(&datagram[..length]);
-        if !behind.contains_key(&peer) {
-            let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-            socket.connect(directory).await.unwrap();
-            answers.spawn(forward_answers(socket.clone(), front.clone(), peer, heard.clone()));
-            behind.insert(peer, socket);
-        }
-        behind[&peer].send(&datagram[..length]).await.unwrap();
+        let socket = match behind.entry(peer) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                socket.connect(directory).await.unwrap();
+                answers.spawn(forward_answers(socket.clone(), front.clone(), peer, heard.clone()));
+                new.insert(socket)
+            }
+        };
+        socket.send(&datagram[..length]).await.unwrap();
     }
 }
 

@@ -1,0 +1,239 @@
+//! The bytes of the wire, one file for each kind of message: a changed byte is a changed protocol.
+//! `UPDATE_GOLDEN=1 cargo test --test golden` rewrites the files; CHANGELOG.md then needs a line.
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use qchat::wire::account::{Identity, LoggedIn, Login, LoginKind, Prekey, SignedPrekey};
+use qchat::wire::catalog::{Cursor, Entry, EntryKind, Found, Query, Scope};
+use qchat::wire::chunk;
+use qchat::wire::codec::{self, HEADER_BYTES};
+use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use qchat::wire::ids::{
+    DialId, Epoch, FileDigest, FileName, FileSize, MessageId, Password, Pattern, PeerKey, PeerName, PrekeyId,
+    Signature, UnixMillis,
+};
+use qchat::wire::message::{
+    Body, Delivery, ENVELOPE_VERSION, Envelope, EnvelopeHeader, InnerMessage, Offer, SignedMessage, Text,
+};
+use qchat::wire::refusal::Refusal;
+use qchat::wire::rendezvous::{DialAnnounced, DialGranted, DialRequest};
+use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, PeerRequest, ReceivedAnswer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+#[test]
+fn requests_to_a_directory() {
+    let login = |kind, password, register| {
+        let login = Login { name: name("alice"), key: key(), kind, proof: signature(), password, register };
+        DirectoryRequest::Login(Box::new(login))
+    };
+    let find = |query, after| DirectoryRequest::Find { query, after };
+    let cursor = Cursor { name: file_name("a file"), owner: name("bob") };
+    let password = Password::parse("correct horse").unwrap();
+    let dial = DialRequest { to: name("bob"), key: key(), candidates: addresses() };
+    golden("request-login-resident", &login(LoginKind::Resident, Some(password), true));
+    golden("request-login-errand", &login(LoginKind::Errand { collects: true }, None, false));
+    golden("request-put-prekey", &DirectoryRequest::PutPrekey(Box::new(signed_prekey())));
+    golden("request-who", &DirectoryRequest::Who { after: None });
+    golden("request-who-after", &DirectoryRequest::Who { after: Some(name("bob")) });
+    golden("request-identify", &DirectoryRequest::Identify { name: name("bob") });
+    golden("request-deliver", &DirectoryRequest::Deliver { to: name("bob"), envelope: Box::new(envelope()) });
+    golden("request-publish", &DirectoryRequest::Publish(entry()));
+    golden("request-unpublish", &DirectoryRequest::Unpublish { name: file_name("a file") });
+    golden("request-find-substring", &find(Query::Substring(Pattern::parse("file").unwrap()), Some(cursor)));
+    golden("request-find-exact", &find(Query::Exact { owner: name("bob"), name: file_name("a file") }, None));
+    golden("request-find-owner", &find(Query::Owner(name("bob")), None));
+    golden("request-find-digest", &find(Query::Digest(digest()), None));
+    golden("request-dial", &DirectoryRequest::Dial(dial));
+}
+
+#[test]
+fn answers_of_a_directory() {
+    let answer = |file: &str, reply| golden::<DirectoryAnswer>(file, &Ok(reply));
+    let logged_in = LoggedIn {
+        epoch: Epoch(7),
+        created: true,
+        observed: addresses()[0],
+        prekey: Some(PrekeyId::from_bytes([4; 16])),
+        waiting: 300,
+    };
+    let identity = Identity { name: name("bob"), key: key(), prekey: Some(signed_prekey()), online: true };
+    let found = Found { owner: name("bob"), online: true, entry: entry() };
+    answer("reply-done", DirectoryReply::Done);
+    answer("reply-logged-in", DirectoryReply::LoggedIn(logged_in));
+    answer("reply-people", DirectoryReply::People { names: vec![name("alice"), name("bob")], more: true });
+    answer("reply-identity", DirectoryReply::Identity(Box::new(identity)));
+    answer("reply-entries", DirectoryReply::Entries { found: vec![found], more: false });
+    answer("reply-dial-granted", DirectoryReply::DialGranted(DialGranted { dial: dial(), candidates: addresses() }));
+}
+
+#[test]
+fn refusals() {
+    golden::<DirectoryAnswer>("refusal", &Err(Refusal::PrekeyChanged));
+    golden::<DirectoryAnswer>("refusal-with-value", &Err(Refusal::LockedOut { seconds: 60 }));
+    golden::<DirectoryAnswer>("refusal-unknown", &Err(Refusal::Unknown(60_000)));
+}
+
+#[test]
+fn pushes_of_a_directory_and_their_answers() {
+    let announced = DialAnnounced { dial: dial(), from: name("alice"), key: key(), candidates: addresses() };
+    let delivery = Delivery { from: name("alice"), envelope: envelope() };
+    golden("push-delivery", &DirectoryPush::Delivery(Box::new(delivery)));
+    golden("push-dial", &DirectoryPush::Dial(announced));
+    golden("push-presence", &DirectoryPush::Presence { name: name("bob"), online: true });
+    golden::<PushAnswer>("push-reply-taken", &Ok(PushReply::Taken));
+    golden::<PushAnswer>("push-reply-left", &Ok(PushReply::Left));
+    golden::<PushAnswer>("push-reply-candidates", &Ok(PushReply::Candidates(addresses())));
+    golden::<PushAnswer>("push-reply-refused", &Err(Refusal::NotAccepted));
+}
+
+#[test]
+fn messages_between_people() {
+    let message = |body| InnerMessage {
+        sender: key(),
+        recipient: PeerKey::from_bytes([2; 32]),
+        id: MessageId::from_bytes([3; 16]),
+        sequence: 300,
+        sent_at: UnixMillis(1_700_000_000_000),
+        body,
+    };
+    let size = FileSize::try_from(70_000).unwrap();
+    golden("message-text", &message(Body::Text(Text::parse("Grüße").unwrap())));
+    golden("message-offer", &message(Body::Offer(Offer { name: file_name("a file"), size, digest: digest() })));
+    golden("message-offer-declined", &message(Body::OfferDeclined { offer: MessageId::from_bytes([8; 16]) }));
+    golden("message-signed", &SignedMessage { message: vec![1, 2, 3], signature: signature() });
+    golden("envelope", &envelope());
+    golden("prekey-signed", &signed_prekey());
+}
+
+#[test]
+fn requests_and_answers_between_peers() {
+    let fetch = |part| PeerRequest::Fetch(Fetch { digest: digest(), part });
+    golden("fetch-tree", &fetch(FetchPart::Tree));
+    golden("fetch-groups", &fetch(FetchPart::Groups { first: 3, count: 500 }));
+    golden("received", &PeerRequest::Received { digest: digest() });
+    golden::<FetchAnswer>("fetch-reply", &Ok(FetchReply { size: FileSize::try_from(1 << 33).unwrap() }));
+    golden::<FetchAnswer>("fetch-refused", &Err(Refusal::UnknownFile));
+    golden::<ReceivedAnswer>("received-reply", &Ok(()));
+}
+
+#[test]
+fn chunks_of_201_bytes() {
+    let payload: Vec<u8> = (0..=200).collect();
+    let mut stream = Vec::new();
+    chunk::encode(&payload, &mut stream);
+    stream.push(chunk::END);
+    assert_eq!((stream[0], stream[201], stream[203], stream.len()), (200, 1, chunk::END, 204));
+    assert_eq!(stream, on_file("chunks-201", &stream));
+
+    let mut input = &stream[..];
+    let mut decoder = chunk::Decoder::default();
+    decoder.expect_group(payload.len());
+    let mut decoded = Vec::new();
+    assert_eq!(decoder.decode(&mut input, &mut decoded), Ok(chunk::Step::GroupComplete));
+    assert_eq!(decoder.expect_end(&mut input), Ok(Some(())));
+    assert_eq!(decoded, payload);
+}
+
+#[test]
+fn every_file_here_belongs_to_a_test() {
+    let this = include_str!("main.rs");
+    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let hex: BTreeSet<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "hex")).collect();
+    for path in &hex {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        assert!(this.contains(&format!("\"{stem}\"")), "no test names {stem}.hex: remove it");
+    }
+}
+
+/// Checks that a value becomes the frame on file, and that the frame on file becomes the value.
+#[track_caller]
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str, value: &T) {
+    let frame = codec::encode_frame(value).unwrap();
+    let expected = on_file(file, &frame);
+    assert_eq!(HEXLOWER.encode(&frame), HEXLOWER.encode(&expected), "{file}: these bytes change the protocol");
+    let (header, body) = expected.split_first_chunk::<HEADER_BYTES>().unwrap();
+    assert_eq!(codec::body_bytes(*header).unwrap(), body.len());
+    assert_eq!(codec::decode::<T>(body).unwrap(), *value);
+}
+
+/// The bytes on file, which are rewritten when the environment says so.
+#[track_caller]
+fn on_file(file: &str, bytes: &[u8]) -> Vec<u8> {
+    let path = folder().join(format!("{file}.hex"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let lines: Vec<String> = bytes.chunks(32).map(|line| HEXLOWER.encode(line) + "\n").collect();
+        fs::write(&path, lines.concat()).unwrap();
+    }
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    HEXLOWER_PERMISSIVE.decode(text.replace('\n', "").as_bytes()).unwrap()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn name(text: &str) -> PeerName {
+    PeerName::parse(text).unwrap()
+}
+
+fn file_name(text: &str) -> FileName {
+    FileName::parse(text).unwrap()
+}
+
+fn key() -> PeerKey {
+    PeerKey::from_bytes([1; 32])
+}
+
+fn digest() -> FileDigest {
+    FileDigest::from_bytes([5; 32])
+}
+
+fn dial() -> DialId {
+    DialId::from_bytes([6; 16])
+}
+
+/// Its two halves differ, because they are encoded one after the other.
+fn signature() -> Signature {
+    let mut bytes = [0x11; 64];
+    bytes[32..].fill(0x22);
+    Signature::from_bytes(bytes)
+}
+
+fn addresses() -> Vec<SocketAddr> {
+    ["192.0.2.1:4433", "[2001:db8::1]:443"].map(|text| text.parse().unwrap()).into()
+}
+
+fn entry() -> Entry {
+    let size = FileSize::try_from(1_234).unwrap();
+    Entry { name: file_name("ä file.txt"), size, digest: digest(), kind: EntryKind::File, scope: Scope::Everyone }
+}
+
+/// Shorter than a real one: the bound on the public key is the receiver's business.
+fn signed_prekey() -> SignedPrekey {
+    let prekey = Prekey {
+        account: name("bob"),
+        identity: key(),
+        id: PrekeyId::from_bytes([4; 16]),
+        public: vec![0xaa; 5],
+        expires: UnixMillis(1_800_000_000_000),
+    };
+    SignedPrekey { prekey, signature: signature() }
+}
+
+fn envelope() -> Envelope {
+    let header = EnvelopeHeader {
+        version: ENVELOPE_VERSION,
+        sender: key(),
+        recipient: PeerKey::from_bytes([2; 32]),
+        id: MessageId::from_bytes([3; 16]),
+        prekey: PrekeyId::from_bytes([4; 16]),
+    };
+    Envelope { header, encapsulated: vec![0xbb; 3], sealed: vec![0xcc; 4] }
+}
