@@ -189,8 +189,8 @@ impl Output {
                 let name = self.paint("1;32", from.as_str());
                 format!("[{}] {name}: {}", clock_time(*sent_at), printable(text))
             }
-            Event::Queued { to, .. } => format!("* for {to}: in the outbox, sent when the directory is back"),
-            Event::Stored { to, .. } => format!("* for {to}: stored at the directory, delivered when they are online"),
+            Event::Queued { to, .. } => format!("* queued for {to}: in the outbox, sent when the directory is back"),
+            Event::Stored { to, .. } => format!("* stored for {to}"),
             Event::NotSent { to, failure, .. } => format!("* not sent to {to}: {}", printable(&failure.message)),
             Event::KeyChanged { name, old, new } => {
                 format!("! the key of {name} has changed: {old} is now {new}; ask them whether that is right")
@@ -298,6 +298,12 @@ pub(super) fn to_stderr(text: &str) {
 /// Bytes moved in a time, as bytes per second.
 fn per_second(bytes: u64, millis: u64) -> u64 {
     u64::try_from(u128::from(bytes) * 1_000 / u128::from(millis.max(1))).unwrap_or(u64::MAX)
+}
+
+/// Asks something on the line where the answer will be typed.
+pub(super) fn question(text: &str) {
+    let mut stderr = io::stderr().lock();
+    drop(write!(stderr, "{text} ").and_then(|()| stderr.flush()));
 }
 
 /// A speed for people to read: `118.2 MiB/s`.
