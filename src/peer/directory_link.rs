@@ -228,6 +228,7 @@ async fn attempt(context: &Context) -> Result<Session, LoginFailure> {
 
 /// One session from login to its end.
 async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> TransportError {
+    tracing::info!(name = %context.account.name, directory = %context.account.directory, "logged in");
     context.session.send_replace(Some(connection.clone()));
     context.tell(Event::LoggedIn {
         name: context.account.name.clone(),
@@ -251,13 +252,13 @@ async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> Trans
     }
 }
 
-/// Publishes the first prekey of an account that has none, before anybody hears of the session: whoever has an account
-/// can be written to, however short the first visit was.
-pub(super) async fn publish_first_prekey(context: &Context, (connection, logged_in): &mut Session) {
+/// Makes the first session usable before anybody hears of it: commands find it, and an account that has no prekey gets
+/// one, so that it can be written to, however short this visit is.
+pub(super) async fn begin(context: &Context, (connection, logged_in): &mut Session) {
+    context.session.send_replace(Some(connection.clone()));
     if logged_in.prekey.is_some() {
         return;
     }
-    context.session.send_replace(Some(connection.clone()));
     match publish_prekey(context, logged_in).await {
         Ok(published) => logged_in.prekey = Some(published),
         Err(failure) => tracing::warn!(%failure, "no first prekey was published"),

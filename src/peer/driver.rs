@@ -78,7 +78,7 @@ impl Peer {
             }
         };
         let mut session = (connection, logged_in);
-        directory_link::publish_first_prekey(&context, &mut session).await;
+        directory_link::begin(&context, &mut session).await;
         let (commands, asked) = mpsc::channel(COMMANDS_MAX);
         let handle = PeerHandle { context: context.clone(), commands };
         Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, transfers })
