@@ -152,11 +152,11 @@ impl Person<'_> {
         Process::spawn(self.command(arguments, last)).outcome()
     }
 
-    /// Runs a one-shot verb that must work, and gives its rows.
+    /// Runs a one-shot verb that must work, and gives its rows without those of its progress.
     pub(super) fn rows(&self, arguments: &str, last: &[&str]) -> Vec<Value> {
         let outcome = self.run(&format!("{arguments} --json"), last);
         outcome.expect_code(0);
-        outcome.events()
+        outcome.events().into_iter().filter(|event| event["event"] != "progress").collect()
     }
 }
 
