@@ -52,6 +52,12 @@ impl fmt::Display for DirectoryAddress {
     }
 }
 
+impl From<SocketAddr> for DirectoryAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
+    }
+}
+
 impl DirectoryAddress {
     /// Looks the host up: IPv4 addresses first.
     ///
@@ -131,11 +137,13 @@ fn connect_failure(directory: &DirectoryAddress, error: TransportError) -> Failu
 }
 
 /// Why a login did not work.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LoginFailure {
     /// The directory says no: perhaps a password helps.
+    #[error(transparent)]
     Refused(Refusal),
     /// Anything else.
+    #[error(transparent)]
     Failed(Failure),
 }
 
