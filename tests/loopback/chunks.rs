@@ -1,0 +1,324 @@
+//! The 200-byte chunk on the stream itself: every length byte of a real peer's upload, read by hand; and owners who lie.
+
+use std::convert::Infallible;
+use std::fs;
+
+use qchat::peer::failure::FailureKind;
+use qchat::seal::digest::HashTree;
+use qchat::storage::partial_file::Collision;
+use qchat::transport::connection::Connection;
+use qchat::transport::stream::Stream;
+use qchat::wire::account::LoginKind;
+use qchat::wire::catalog::{Entry, EntryKind, Scope};
+use qchat::wire::chunk;
+use qchat::wire::codec;
+use qchat::wire::directory::{DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use qchat::wire::ids::{FileDigest, FileSize};
+use qchat::wire::refusal::{CloseCode, Refusal};
+use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, PeerRequest};
+
+use crate::world::{ERRAND, RawClient, TestDirectory, TestPeer, content, file_name, in_time};
+
+const GROUP: usize = 256 * 1_024;
+
+/// Three groups, the last of them of 401 bytes: its last chunk carries one byte.
+const FILE_BYTES: usize = 2 * GROUP + 401;
+
+fn digest_of(content: &[u8]) -> (FileDigest, HashTree) {
+    HashTree::of_reader(&mut &*content, &mut |_| {}).unwrap()
+}
+
+/// Everything that a peer answers on one stream, to its end.
+async fn all_bytes(connection: &Connection, request: &PeerRequest) -> Vec<u8> {
+    let mut stream = connection.open_stream().await.unwrap();
+    stream.write_frame(request).await.unwrap();
+    stream.finish();
+    let mut all = Vec::new();
+    while let Some(bytes) = in_time(stream.read()).await.unwrap() {
+        all.extend_from_slice(&bytes);
+    }
+    all
+}
+
+/// Takes the answer frame off and leaves the chunks.
+fn after_answer(bytes: &[u8]) -> (FetchAnswer, &[u8]) {
+    let (length, rest) = bytes.split_first_chunk::<4>().expect("a frame begins with four bytes of length");
+    let (body, chunks) = rest.split_at(usize::try_from(u32::from_le_bytes(*length)).unwrap());
+    (codec::decode(body).unwrap(), chunks)
+}
+
+/// Reads chunks by hand: in each group all are full but the last, and `0` with nothing behind it ends them.
+#[track_caller]
+fn payload_of(mut chunks: &[u8], groups: &[usize]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for group in groups {
+        let mut left = *group;
+        while left > 0 {
+            let length = usize::from(chunks[0]);
+            assert_eq!(length, left.min(200), "the length of the chunk with {left} bytes of its group to go");
+            payload.extend_from_slice(&chunks[1..=length]);
+            chunks = &chunks[1 + length..];
+            left -= length;
+        }
+    }
+    assert_eq!(chunks, [0], "the end marker, and nothing after it");
+    payload
+}
+
+#[tokio::test]
+async fn every_chunk_of_a_real_upload_has_the_length_of_its_place() {
+    let directory = TestDirectory::start();
+    let alice = TestPeer::join(&directory, "alice").await;
+    let content = content(FILE_BYTES);
+    alice.share("big", &content).await;
+    let (digest, tree) = digest_of(&content);
+    let carol = RawClient::registered(&directory, "carol", ERRAND).await;
+    let connection = carol.dial("alice", alice.key()).await;
+    let yes: FetchAnswer = Ok(FetchReply { size: FileSize::try_from(FILE_BYTES as u64).unwrap() });
+
+    let hashes = all_bytes(&connection, &PeerRequest::Fetch(Fetch { digest, part: FetchPart::Tree })).await;
+    let (answer, chunks) = after_answer(&hashes);
+    assert_eq!(answer, yes);
+    assert_eq!(payload_of(chunks, &[3 * 32]), tree.to_bytes());
+
+    let sizes = [GROUP, GROUP, 401];
+    for (first, count) in [(0, 3), (0, 1), (1, 1), (1, 2), (2, 1)] {
+        let part = FetchPart::Groups { first: first as u64, count: count as u64 };
+        let bytes = all_bytes(&connection, &PeerRequest::Fetch(Fetch { digest, part })).await;
+        let (answer, chunks) = after_answer(&bytes);
+        assert_eq!(answer, yes);
+        let payload = payload_of(chunks, &sizes[first..first + count]);
+        let from = first * GROUP;
+        assert!(payload == content[from..FILE_BYTES.min(from + count * GROUP)], "groups {first}+{count} differ");
+    }
+    for (first, count) in [(0, 0), (0, 4), (3, 1), (u64::MAX, 2)] {
+        let part = FetchPart::Groups { first, count };
+        let bytes = all_bytes(&connection, &PeerRequest::Fetch(Fetch { digest, part })).await;
+        assert_eq!(after_answer(&bytes), (Err(Refusal::BadRange), &[][..]));
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_request_ends_its_stream_only() {
+    let directory = TestDirectory::start();
+    let alice = TestPeer::join(&directory, "alice").await;
+    alice.share("small", b"still served").await;
+    let (digest, _) = digest_of(b"still served");
+    let carol = RawClient::registered(&directory, "carol", ERRAND).await;
+    let connection = carol.dial("alice", alice.key()).await;
+    for malformed in [&[][..], &[0xff; 4], &[1, 0, 0, 0, 99], &[9, 0, 0, 0, 0], &[0, 0, 0, 0]] {
+        let mut stream = connection.open_stream().await.unwrap();
+        stream.write(malformed.to_vec().into()).await.unwrap();
+        stream.finish();
+        let answer = in_time(stream.read()).await;
+        assert!(answer.is_err(), "{malformed:?} was answered with {answer:?}");
+    }
+    let part = FetchPart::Groups { first: 0, count: 1 };
+    let bytes = all_bytes(&connection, &PeerRequest::Fetch(Fetch { digest, part })).await;
+    assert_eq!(payload_of(after_answer(&bytes).1, &[12]), b"still served");
+}
+
+/// How an owner of a file may break the word its catalogue entry gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    None,
+    WrongBytes,
+    WrongTree,
+    ShortTree,
+    OtherSize,
+    /// A length byte of 199 where 200 belongs.
+    ShortChunk,
+    /// 201, which no chunk may carry.
+    LongChunk,
+    /// The end marker in the middle of a group.
+    EarlyEnd,
+    /// The stream finishes in the middle of a chunk.
+    CutOff,
+    /// `255` and the reason in the middle of a group.
+    RefusesMidway(Refusal),
+    /// `255` and no frame behind it.
+    RefusesWithoutReason,
+    /// Refuses in the answer frame.
+    Refuses(Refusal),
+    NotEvenAnAnswer,
+    MoreAfterTheEnd,
+    Vanishes,
+}
+
+/// A person who publishes one file and serves it as a lie demands.
+struct Owner {
+    client: RawClient,
+    content: Vec<u8>,
+    tree: Vec<u8>,
+}
+
+impl Owner {
+    async fn publishing(directory: &TestDirectory, content: Vec<u8>) -> Self {
+        let client = RawClient::registered(directory, "mallory", LoginKind::Resident).await;
+        let (digest, tree) = digest_of(&content);
+        let size = FileSize::try_from(content.len() as u64).unwrap();
+        let entry = Entry { name: file_name("bait"), size, digest, kind: EntryKind::File, scope: Scope::Everyone };
+        assert_eq!(client.ask(DirectoryRequest::Publish(entry)).await, Ok(DirectoryReply::Done));
+        Self { client, content, tree: tree.to_bytes() }
+    }
+
+    /// Takes dials and lies until it is dropped.
+    async fn serve(&self, lie: Lie) -> Infallible {
+        loop {
+            tokio::select! {
+                stream = self.client.connection.accept_stream() => self.answer_directory(stream.unwrap()).await,
+                incoming = self.client.endpoint.accept() => {
+                    let (connection, _) = incoming.unwrap().accept_peer().await.unwrap();
+                    while let Ok(stream) = connection.accept_stream().await {
+                        self.answer_peer(stream, &connection, lie).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn answer_directory(&self, mut stream: Stream) {
+        let answer: PushAnswer = match stream.read_frame().await.unwrap() {
+            DirectoryPush::Dial(announced) => {
+                let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+                assert!(self.client.dials.expect(announced, deadline));
+                Ok(PushReply::Candidates(vec![self.client.endpoint.local_address().unwrap()]))
+            }
+            DirectoryPush::Delivery(_) | DirectoryPush::Presence { .. } => Ok(PushReply::Taken),
+        };
+        stream.write_frame(&answer).await.unwrap();
+        stream.finish();
+    }
+
+    async fn answer_peer(&self, mut stream: Stream, connection: &Connection, lie: Lie) {
+        match stream.read_frame().await.unwrap() {
+            PeerRequest::Fetch(Fetch { part, .. }) => {
+                let bytes = self.answer_to(part, lie);
+                if lie == Lie::Vanishes && part != FetchPart::Tree {
+                    connection.close(CloseCode::Done);
+                }
+                // The other side may have hung up in the middle: that is what it should do.
+                drop(stream.write(bytes.into()).await);
+            }
+            PeerRequest::Received { .. } => stream.write_frame(&Ok::<(), Refusal>(())).await.unwrap(),
+        }
+        stream.finish();
+    }
+
+    /// The bytes of a whole answer stream.
+    fn answer_to(&self, part: FetchPart, lie: Lie) -> Vec<u8> {
+        let said = self.content.len() as u64 + u64::from(lie == Lie::OtherSize);
+        let size = FileSize::try_from(said).unwrap();
+        let answer: FetchAnswer = if let Lie::Refuses(refusal) = lie { Err(refusal) } else { Ok(FetchReply { size }) };
+        let mut bytes = codec::encode_frame(&answer).unwrap();
+        match part {
+            _ if lie == Lie::NotEvenAnAnswer => bytes = vec![0xff; 100],
+            _ if answer.is_err() => {}
+            FetchPart::Tree => self.tree_chunks(lie, &mut bytes),
+            FetchPart::Groups { first, count } => {
+                let first = usize::try_from(first).unwrap();
+                let groups = self.content.chunks(GROUP).skip(first).take(usize::try_from(count).unwrap());
+                let group_chunks = |group: &[u8]| {
+                    let mut chunks = Vec::new();
+                    chunk::encode(group, &mut chunks);
+                    chunks
+                };
+                let mut chunks: Vec<Vec<u8>> = groups.map(group_chunks).collect();
+                spoil(chunks.last_mut().unwrap(), lie);
+                bytes.extend(chunks.concat());
+                let goes_on = !matches!(lie, Lie::CutOff | Lie::RefusesMidway(_) | Lie::RefusesWithoutReason);
+                bytes.extend(goes_on.then_some(chunk::END));
+                bytes.extend((lie == Lie::MoreAfterTheEnd).then_some(7));
+            }
+        }
+        bytes
+    }
+
+    fn tree_chunks(&self, lie: Lie, bytes: &mut Vec<u8>) {
+        let mut tree = self.tree.clone();
+        match lie {
+            Lie::WrongTree => tree[40] ^= 1,
+            Lie::ShortTree => tree.truncate(64),
+            _ => {}
+        }
+        chunk::encode(&tree, bytes);
+        bytes.push(chunk::END);
+    }
+}
+
+/// Changes the encoded chunks of a group: 200 + 1 bytes for each full one.
+fn spoil(chunks: &mut Vec<u8>, lie: Lie) {
+    let second = 201;
+    match lie {
+        Lie::WrongBytes => chunks[second + 7] ^= 1,
+        Lie::ShortChunk => chunks[second] = 199,
+        Lie::LongChunk => chunks[second] = 201,
+        Lie::EarlyEnd => chunks[second] = chunk::END,
+        Lie::CutOff => chunks.truncate(second + 100),
+        Lie::RefusesMidway(refusal) => {
+            chunks.truncate(second);
+            chunks.push(chunk::REFUSAL);
+            chunks.extend(codec::encode_frame(&refusal).unwrap());
+        }
+        Lie::RefusesWithoutReason => {
+            chunks.truncate(second);
+            chunks.push(chunk::REFUSAL);
+        }
+        Lie::None
+        | Lie::WrongTree
+        | Lie::ShortTree
+        | Lie::OtherSize
+        | Lie::Refuses(_)
+        | Lie::NotEvenAnAnswer
+        | Lie::MoreAfterTheEnd
+        | Lie::Vanishes => {}
+    }
+}
+
+#[tokio::test]
+async fn no_lie_of_an_owner_becomes_a_file() {
+    let directory = TestDirectory::start();
+    let alice = TestPeer::join(&directory, "alice").await;
+    let owner = Owner::publishing(&directory, content(FILE_BYTES)).await;
+    for (lie, kind, refusal) in [
+        (Lie::WrongBytes, FailureKind::Integrity, None),
+        (Lie::WrongTree, FailureKind::Integrity, None),
+        (Lie::ShortTree, FailureKind::Integrity, None),
+        (Lie::OtherSize, FailureKind::Integrity, None),
+        (Lie::ShortChunk, FailureKind::Integrity, None),
+        (Lie::LongChunk, FailureKind::Integrity, None),
+        (Lie::EarlyEnd, FailureKind::Integrity, None),
+        (Lie::MoreAfterTheEnd, FailureKind::Integrity, None),
+        (Lie::CutOff, FailureKind::Partial, None),
+        (Lie::RefusesWithoutReason, FailureKind::Partial, None),
+        (Lie::NotEvenAnAnswer, FailureKind::Partial, None),
+        (Lie::Vanishes, FailureKind::Partial, None),
+        (Lie::RefusesMidway(Refusal::FileChanged), FailureKind::Integrity, Some(Refusal::FileChanged)),
+        (Lie::RefusesMidway(Refusal::Storage), FailureKind::Disk, Some(Refusal::Storage)),
+        (Lie::Refuses(Refusal::UnknownFile), FailureKind::Other, Some(Refusal::UnknownFile)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let got = tokio::select! {
+            never = owner.serve(lie) => match never {},
+            got = alice.get_into(folder.path().to_owned(), "mallory", "bait", Collision::Refuse) => got,
+        };
+        let failure = got.expect_err("a lie is no file");
+        assert_eq!((failure.kind, failure.refusal), (kind, refusal.map(Refusal::number)), "{lie:?}: {failure}");
+        assert!(!folder.path().join("bait").exists(), "{lie:?} became a file");
+    }
+}
+
+#[tokio::test]
+async fn what_was_right_before_a_lie_is_kept_for_an_honest_source() {
+    let directory = TestDirectory::start();
+    let alice = TestPeer::join(&directory, "alice").await;
+    let owner = Owner::publishing(&directory, content(FILE_BYTES)).await;
+    for (lie, kept) in [(Lie::WrongBytes, None), (Lie::None, Some(2 * GROUP as u64))] {
+        let got = tokio::select! {
+            never = owner.serve(lie) => match never {},
+            got = alice.get("mallory", "bait", Collision::Refuse) => got,
+        };
+        assert_eq!(got.ok().map(|(_, resumed)| resumed), kept);
+    }
+    assert!(fs::read(alice.machine.downloads().join("bait")).unwrap() == content(FILE_BYTES));
+}

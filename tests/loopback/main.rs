@@ -1,0 +1,11 @@
+//! Directory and peers over real QUIC on loopback: what people do, what the bytes are, and what hostile clients try.
+#![cfg(test)]
+
+mod world;
+
+mod chunks;
+mod files;
+mod hostile;
+mod people;
+mod secrecy;
+mod streams;
