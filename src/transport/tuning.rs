@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
-};
-
-use crate::seal::random::{self, OsRandom};
+use quinn::crypto::HmacKey;
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 
 /// Settings of a process that its user may change.
 #[derive(Debug, Clone, Copy)]
@@ -92,11 +90,15 @@ pub(super) fn peer_link(network: Network) -> Arc<TransportConfig> {
 
 /// What the socket as a whole sets.
 ///
-/// The reset key outlives the process, so that after a crash and restart the other sides are told at once that their
-/// connections are gone (stateless reset, RFC 9000, section 10.3).
-pub(super) fn endpoint(reset_key: impl quinn::crypto::HmacKey + 'static) -> EndpointConfig {
-    let mut config = EndpointConfig::new(Arc::new(reset_key));
-    config.cid_generator(|| Box::new(RandomConnectionIds));
+/// The key outlives the process, so that after a crash and restart the other sides are told at once that their
+/// connections are gone (stateless reset, RFC 9000, section 10.3): packets of an earlier process are known by the
+/// signature in their connection ids, and answered; garbage is not.
+pub(super) fn endpoint(key: impl HmacKey + 'static) -> EndpointConfig {
+    let mut signature = vec![0; key.signature_len()];
+    key.sign(b"connection ids", &mut signature);
+    let ids = signature.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     config.grease_quic_bit(false); // datagrams with the bit cleared are left for punching
     config.max_udp_payload_size(MTU_BOUND).expect("the bound is above QUIC's minimum of 1,200 bytes");
     config
@@ -105,26 +107,6 @@ pub(super) fn endpoint(reset_key: impl quinn::crypto::HmacKey + 'static) -> Endp
 /// Bounds what connections that are not accepted yet can hold: 256 of them with 16 KiB each.
 pub(super) fn bound_handshakes(config: &mut quinn::ServerConfig) {
     config.max_incoming(256).incoming_buffer_size(16 * 1024).incoming_buffer_size_total(4 * 1024 * 1024);
-}
-
-/// Connection ids of random bytes. quinn's own generator draws a key at its start and has packets of an earlier process
-/// dropped; with this one they are answered with a reset.
-struct RandomConnectionIds;
-
-const CONNECTION_ID_BYTES: usize = 8;
-
-impl ConnectionIdGenerator for RandomConnectionIds {
-    fn generate_cid(&mut self) -> ConnectionId {
-        ConnectionId::new(&random::array::<CONNECTION_ID_BYTES>(&mut OsRandom))
-    }
-
-    fn cid_len(&self) -> usize {
-        CONNECTION_ID_BYTES
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
 }
 
 fn common(network: Network, keep_alive: Duration, idle: Duration) -> TransportConfig {

@@ -127,9 +127,7 @@ impl Person<'_> {
         let (home, password) = (self.home(), self.world.path("password"));
         let (home, password) = (home.display(), password.display());
         let Self { name, server, .. } = self;
-        format!(
-            "--user {name} --server {server} --home {home} --password-file {password} --register --accept-new"
-        )
+        format!("--user {name} --server {server} --home {home} --password-file {password} --register --accept-new")
     }
 
     /// A command as this person; `arguments` are separated by spaces, the `last` ones are taken as they are.

@@ -103,7 +103,13 @@ fn mode(path: &Path) -> u32 {
 
 /// The folder of the one account in a home.
 fn profile(home: &Path) -> PathBuf {
-    files_below(home).into_iter().find(|path| path.ends_with("identity")).expect("a key").parent().expect("a folder").into()
+    files_below(home)
+        .into_iter()
+        .find(|path| path.ends_with("identity"))
+        .expect("a key")
+        .parent()
+        .expect("a folder")
+        .into()
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
