@@ -34,7 +34,7 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
     (&["bincode"], &["src/wire/codec.rs"]),
     (&["getrandom"], &["src/seal/random.rs"]),
     (&["hpke", "aws_lc_rs", "blake3", "argon2"], &["src/seal"]),
-    (&["quinn", "rustls", "rcgen", "socket2"], &["src/transport"]),
+    (&["quinn", "quinn_proto", "rustls", "rcgen", "socket2"], &["src/transport"]),
     (&["rusqlite"], &["src/database.rs", "src/storage", "src/directory/store"]),
     (
         &["std::fs", "tokio::fs"],
@@ -46,7 +46,7 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
 
 /// What decides takes time, chance and bytes as arguments, so that a simulation can bring its own.
 const NEVER_IN_PROTOCOL: &[&str] =
-    &["tokio", "std::fs", "UdpSocket", "SystemTime", "Instant::now", "rand", "getrandom", "quinn"];
+    &["tokio", "std::fs", "UdpSocket", "SystemTime", "Instant::now", "rand", "getrandom", "quinn", "quinn_proto"];
 
 const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!"];
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -14,7 +15,7 @@ use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter as _, H
 use tokio::sync::mpsc;
 
 use super::output::Output;
-use super::words::WORDS;
+use super::words::{self, Line, WORDS};
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::wire::ids::PeerName;
@@ -114,6 +115,23 @@ impl Completer for Names {
     }
 }
 
+/// The terminal's own settings: they come back when this is dropped, even while the editor waits for a key.
+pub(super) struct TerminalSettings(Option<Termios>);
+
+impl TerminalSettings {
+    /// Notes the settings as they are now.
+    pub(super) fn keep() -> Self {
+        Self(tcgetattr(std::io::stdin()).ok())
+    }
+}
+
+impl Drop for TerminalSettings {
+    fn drop(&mut self) {
+        let restored = self.0.as_ref().map(|settings| tcsetattr(std::io::stdin(), OptionalActions::Now, settings));
+        tracing::trace!(?restored, "terminal settings");
+    }
+}
+
 /// Reads lines on a thread of its own until the user ends the input.
 pub(super) fn lines(
     user: &PeerName,
@@ -151,7 +169,9 @@ fn read_lines(editor: &mut Editor<Names, FileHistory>, prompt: &str, history: &P
     loop {
         match editor.readline(prompt) {
             Ok(line) => {
-                if sender.blocking_send(line).is_err() {
+                // No new prompt after the last command.
+                let is_last = matches!(words::parse(&line, Path::new("")), Ok(Line::Quit));
+                if sender.blocking_send(line).is_err() || is_last {
                     break;
                 }
             }

@@ -189,8 +189,8 @@ impl Output {
                 let name = self.paint("1;32", from.as_str());
                 format!("[{}] {name}: {}", clock_time(*sent_at), printable(text))
             }
-            Event::Queued { to, .. } => format!("* for {to}: in the outbox, sent when the directory is back"),
-            Event::Stored { to, .. } => format!("* for {to}: stored at the directory, delivered when they are online"),
+            Event::Queued { to, .. } => format!("* queued for {to}: in the outbox, sent when the directory is back"),
+            Event::Stored { to, .. } => format!("* stored for {to}"),
             Event::NotSent { to, failure, .. } => format!("* not sent to {to}: {}", printable(&failure.message)),
             Event::KeyChanged { name, old, new } => {
                 format!("! the key of {name} has changed: {old} is now {new}; ask them whether that is right")
@@ -206,11 +206,11 @@ impl Output {
             }
             Event::OfferDeclined { by, .. } => format!("* {by} declined the file"),
             Event::Received { from, path, size, resumed, millis, .. } => {
-                let rate = HumanBytes(per_second(size - resumed, *millis));
+                let rate = rate(size - resumed, *millis);
                 let path = printable(&path.display().to_string());
                 let resumed =
                     if *resumed > 0 { format!(", {} were here", HumanBytes(*resumed)) } else { String::new() };
-                format!("* received {path} from {from}: {}{resumed}, verified, {rate}/s", HumanBytes(*size))
+                format!("* received {path} from {from}: {}{resumed}, verified, {rate}", HumanBytes(*size))
             }
             Event::Sent { to, name, size, .. } => {
                 format!("* {to} has {} ({})", printable(name.as_str()), HumanBytes(*size))
@@ -296,8 +296,19 @@ pub(super) fn to_stderr(text: &str) {
 }
 
 /// Bytes moved in a time, as bytes per second.
-pub(super) fn per_second(bytes: u64, millis: u64) -> u64 {
+fn per_second(bytes: u64, millis: u64) -> u64 {
     u64::try_from(u128::from(bytes) * 1_000 / u128::from(millis.max(1))).unwrap_or(u64::MAX)
+}
+
+/// Asks something on the line where the answer will be typed.
+pub(super) fn question(text: &str) {
+    let mut stderr = io::stderr().lock();
+    drop(write!(stderr, "{text} ").and_then(|()| stderr.flush()));
+}
+
+/// A speed for people to read: `118.2 MiB/s`.
+pub(super) fn rate(bytes: u64, millis: u64) -> String {
+    format!("{}/s", HumanBytes(per_second(bytes, millis)))
 }
 
 /// Text from somebody else, with everything escaped that could move the cursor, reorder the line or hide in it.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 use std::path::Path;
 
-use super::output::to_stderr;
+use super::output;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::wire::ids::Password;
 
@@ -15,7 +15,7 @@ pub(super) fn can_ask() -> bool {
 
 /// Asks a yes-or-no question; anything but yes is no.
 pub(super) fn confirm(question: &str) -> Result<bool, Failure> {
-    to_stderr(&format!("{question} [y/N]"));
+    output::question(&format!("{question} [y/N]"));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(cannot_read)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))

@@ -197,6 +197,7 @@ pub(super) fn is_violation(error: &TransportError) -> bool {
         | TransportError::Closed(_)
         | TransportError::Reset(_)
         | TransportError::ClosedHere
+        | TransportError::Restarted
         | TransportError::NoAnswer(_) => false,
     }
 }

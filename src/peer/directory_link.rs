@@ -24,7 +24,7 @@ use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
 use crate::wire::account::{LoggedIn, Login};
 use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
-use crate::wire::ids::{DirectoryFingerprint, Password, UnixMillis};
+use crate::wire::ids::{DirectoryFingerprint, Password, PrekeyId, UnixMillis};
 use crate::wire::limits::REQUEST_DEADLINE;
 use crate::wire::refusal::{CloseCode, Refusal};
 
@@ -49,6 +49,12 @@ impl fmt::Display for DirectoryAddress {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+impl From<SocketAddr> for DirectoryAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
     }
 }
 
@@ -131,11 +137,13 @@ fn connect_failure(directory: &DirectoryAddress, error: TransportError) -> Failu
 }
 
 /// Why a login did not work.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LoginFailure {
     /// The directory says no: perhaps a password helps.
+    #[error(transparent)]
     Refused(Refusal),
     /// Anything else.
+    #[error(transparent)]
     Failed(Failure),
 }
 
@@ -228,6 +236,7 @@ async fn attempt(context: &Context) -> Result<Session, LoginFailure> {
 
 /// One session from login to its end.
 async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> TransportError {
+    tracing::info!(name = %context.account.name, directory = %context.account.directory, "logged in");
     context.session.send_replace(Some(connection.clone()));
     context.tell(Event::LoggedIn {
         name: context.account.name.clone(),
@@ -251,25 +260,43 @@ async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> Trans
     }
 }
 
+/// Makes the first session usable before anybody hears of it: commands find it, and an account that has no prekey gets
+/// one, so that it can be written to, however short this visit is.
+pub(super) async fn begin(context: &Context, (connection, logged_in): &mut Session) {
+    context.session.send_replace(Some(connection.clone()));
+    if logged_in.prekey.is_some() {
+        return;
+    }
+    match publish_prekey(context, logged_in).await {
+        Ok(published) => logged_in.prekey = Some(published),
+        Err(failure) => tracing::warn!(%failure, "no first prekey was published"),
+    }
+}
+
 async fn keep_prekey_fresh(context: Arc<Context>, logged_in: LoggedIn) {
     if let Err(failure) = publish_prekey(&context, &logged_in).await {
         tracing::warn!(%failure, "no fresh prekey was published");
     }
 }
 
-/// Publishes a new prekey when the directory's is not the newest here, or when that is a day old.
-async fn publish_prekey(context: &Context, logged_in: &LoggedIn) -> Result<(), Failure> {
+/// Publishes a new prekey when the directory's is not the newest here, or when that is a day old. Says which it has.
+async fn publish_prekey(context: &Context, logged_in: &LoggedIn) -> Result<PrekeyId, Failure> {
     let now = now_millis();
     let newest = prekeys::newest(context.database()).await?;
     let is_fresh = |made: UnixMillis| now < made.plus_millis(PREKEY_FRESH_MILLIS);
-    if newest.is_some_and(|(id, made)| logged_in.prekey == Some(id) && is_fresh(made)) {
-        return Ok(());
+    if let Some((id, made)) = newest
+        && logged_in.prekey == Some(id)
+        && is_fresh(made)
+    {
+        return Ok(id);
     }
     let secret = PrekeySecret::generate(&mut OsRandom);
     prekeys::keep(context.database(), &secret, now).await?;
     let expires = now.plus_millis(PREKEY_LIFETIME_MILLIS);
     let signed = secret.publish(context.identity(), &context.account.name, expires);
-    context.tell_directory(&DirectoryRequest::PutPrekey(Box::new(signed))).await
+    let id = signed.prekey.id;
+    context.tell_directory(&DirectoryRequest::PutPrekey(Box::new(signed))).await?;
+    Ok(id)
 }
 
 async fn answer_in_time(context: Arc<Context>, mut stream: Stream) {

@@ -77,9 +77,10 @@ impl Peer {
                 return Err(failure);
             }
         };
+        let mut session = (connection, logged_in);
+        directory_link::begin(&context, &mut session).await;
         let (commands, asked) = mpsc::channel(COMMANDS_MAX);
         let handle = PeerHandle { context: context.clone(), commands };
-        let session = (connection, logged_in);
         Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, transfers })
     }
 

@@ -180,6 +180,7 @@ impl From<TransportError> for Failure {
             | TransportError::Closed(_)
             | TransportError::Reset(_)
             | TransportError::ClosedHere
+            | TransportError::Restarted
             | TransportError::BadFrame(_)
             | TransportError::Truncated => FailureKind::Other,
         };

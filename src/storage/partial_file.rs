@@ -73,7 +73,6 @@ impl PartialFile {
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o600)
             .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(&path)
             .map_err(write)?;

@@ -58,6 +58,9 @@ pub enum TransportError {
     /// The other side reset the stream.
     #[error("the other side ended the stream: {0}")]
     Reset(CloseCode),
+    /// The other side knows nothing of the connection any more (stateless reset).
+    #[error("the other side has restarted")]
+    Restarted,
     /// This side closed the connection.
     #[error("the connection was closed here")]
     ClosedHere,
@@ -79,7 +82,8 @@ impl From<quinn::ConnectionError> for TransportError {
             Q::ApplicationClosed(close) => Self::Closed(CloseCode::from_number(close.error_code.into_inner())),
             Q::TimedOut => Self::TimedOut,
             Q::LocallyClosed => Self::ClosedHere,
-            Q::VersionMismatch | Q::TransportError(_) | Q::ConnectionClosed(_) | Q::Reset | Q::CidsExhausted => {
+            Q::Reset => Self::Restarted,
+            Q::VersionMismatch | Q::TransportError(_) | Q::ConnectionClosed(_) | Q::CidsExhausted => {
                 Self::Handshake(error.to_string())
             }
         }

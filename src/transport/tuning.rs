@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::crypto::HmacKey;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 
 /// Settings of a process that its user may change.
 #[derive(Debug, Clone, Copy)]
@@ -88,10 +90,15 @@ pub(super) fn peer_link(network: Network) -> Arc<TransportConfig> {
 
 /// What the socket as a whole sets.
 ///
-/// The reset key outlives the process, so that after a crash and restart the other sides are told at once that their
-/// connections are gone (stateless reset, RFC 9000, section 10.3).
-pub(super) fn endpoint(reset_key: impl quinn::crypto::HmacKey + 'static) -> EndpointConfig {
-    let mut config = EndpointConfig::new(Arc::new(reset_key));
+/// The key outlives the process, so that after a crash and restart the other sides are told at once that their
+/// connections are gone (stateless reset, RFC 9000, section 10.3): packets of an earlier process are known by the
+/// signature in their connection ids, and answered; garbage is not.
+pub(super) fn endpoint(key: impl HmacKey + 'static) -> EndpointConfig {
+    let mut signature = vec![0; key.signature_len()];
+    key.sign(b"connection ids", &mut signature);
+    let ids = signature.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     config.grease_quic_bit(false); // datagrams with the bit cleared are left for punching
     config.max_udp_payload_size(MTU_BOUND).expect("the bound is above QUIC's minimum of 1,200 bytes");
     config

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::stop_signal;
 use crate::cli::args;
-use crate::cli::editor::{self, Names};
+use crate::cli::editor::{self, Names, TerminalSettings};
 use crate::cli::entrance;
 use crate::cli::local_socket::LocalSocket;
 use crate::cli::output::{Output, is_read_by_a_person};
@@ -37,6 +37,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
     let names = Names::default();
     let is_terminal = can_ask() && is_read_by_a_person();
     let edits_lines = is_terminal && !args.plain && !output.is_json();
+    let _terminal = TerminalSettings::keep();
     let mut input = JoinSet::new();
     let lines = if edits_lines {
         let history = settings.home.profile_folder(fingerprint, &settings.user).join("typed");
@@ -71,6 +72,9 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
     });
     let result = first_to_end(faces, running).await;
     output.prompt_ended();
+    if edits_lines && result.is_err() {
+        output.line(""); // the error goes below the line that was being typed
+    }
     result
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 
 use super::stop_signal;
@@ -15,12 +15,15 @@ use crate::transport::tuning::Network;
 use crate::wire::ids::DirectoryFingerprint;
 
 /// What a program that starts a directory waits for.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "event", rename = "listening")]
-struct Listening {
-    address: SocketAddr,
-    fingerprint: DirectoryFingerprint,
-    link: String,
+pub(super) struct Listening {
+    /// The UDP address.
+    pub(super) address: SocketAddr,
+    /// The directory's key.
+    pub(super) fingerprint: DirectoryFingerprint,
+    /// What people give to `--server`.
+    pub(super) link: String,
 }
 
 /// Runs a directory until SIGINT or SIGTERM.

@@ -1,0 +1,9 @@
+//! The real binary from outside: processes, pipes, signals, terminals, exit codes. Nothing here calls the library.
+
+mod chat;
+mod files;
+mod program;
+mod secrets;
+mod terminal;
+mod verbs;
+mod wrong;
