@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -32,7 +32,7 @@ pub struct Peer {
     session: Session,
     commands: mpsc::Receiver<Asked>,
     outbox: mpsc::Receiver<Enqueue>,
-    transfers: Runtime,
+    transfers: TransferThread,
 }
 
 impl Peer {
@@ -56,7 +56,7 @@ impl Peer {
         )
         .await
         .map_err(LoginFailure::Failed)?;
-        let transfers = transfer_runtime().map_err(LoginFailure::Failed)?;
+        let transfers = TransferThread::start().map_err(LoginFailure::Failed)?;
         let (outbox, outbox_requests) = mpsc::channel(COMMANDS_MAX);
         let context = Arc::new(Context {
             account,
@@ -66,14 +66,13 @@ impl Peer {
             events: broadcast::Sender::new(EVENTS_MAX),
             session: watch::Sender::new(None),
             outbox,
-            transfers: transfers.handle().clone(),
+            transfers: transfers.handle(),
             uploads: Semaphore::new(UPLOADS_MAX),
         });
         let logged_in = match directory_link::log_in(&context, &connection, admission).await {
             Ok(logged_in) => logged_in,
             Err(failure) => {
                 connection.close(CloseCode::Done);
-                transfers.shutdown_background();
                 return Err(failure);
             }
         };
@@ -113,7 +112,7 @@ impl Peer {
         context.endpoint.close(CloseCode::ShuttingDown);
         services.shutdown().await;
         context.endpoint.wait_closed().await;
-        transfers.shutdown_background();
+        drop(transfers);
         result
     }
 }
@@ -134,11 +133,30 @@ async fn serve_commands(context: Arc<Context>, mut commands: mpsc::Receiver<Aske
 }
 
 /// One thread for file streams. Blocking reads and writes there cost least, and stall nothing but other transfers.
-fn transfer_runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("transfer")
-        .enable_time()
-        .build()
-        .map_err(|error| Failure::new(FailureKind::Other, format!("cannot start the transfer thread: {error}")))
+#[derive(Debug)]
+struct TransferThread(Option<Runtime>);
+
+impl TransferThread {
+    fn start() -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("transfer")
+            .enable_time()
+            .build()
+            .map_err(|error| Failure::new(FailureKind::Other, format!("cannot start the transfer thread: {error}")))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().expect("the runtime is taken only when this is dropped").handle().clone()
+    }
+}
+
+impl Drop for TransferThread {
+    /// Waits for nothing: tokio panics when a runtime that waits is dropped by an async task, as a peer may be.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }

@@ -173,3 +173,12 @@ async fn the_longest_text_arrives() {
     alice.say("bob", &long).await;
     assert_eq!(bob.next_line().await, line("alice", &long));
 }
+
+#[tokio::test]
+async fn a_peer_that_is_dropped_is_gone_without_a_panic() {
+    let directory = TestDirectory::start();
+    let alice = TestPeer::join(&directory, "alice").await;
+    let mut bob = TestPeer::join(&directory, "bob").await;
+    assert!(alice.dropped().await.is_cancelled());
+    bob.until(|event| matches!(event, Event::Presence { online: false, .. }).then_some(())).await;
+}

@@ -33,7 +33,7 @@ use qchat::wire::refusal::Refusal;
 use qchat::wire::rendezvous::{DialGranted, DialRequest};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// Longer than anything here takes, so that a test that hangs says where.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -234,6 +234,13 @@ impl TestPeer {
     /// Waits until the peer ends by itself.
     pub(crate) async fn ended(&mut self) -> Result<(), Failure> {
         in_time(self.running.join_next()).await.unwrap().unwrap()
+    }
+
+    /// Drops the peer in the middle of its work, and says how that went.
+    pub(crate) async fn dropped(self) -> JoinError {
+        let mut running = self.running;
+        running.abort_all();
+        in_time(running.join_next()).await.unwrap().unwrap_err()
     }
 
     /// Waits for an event; others before it are passed over.
