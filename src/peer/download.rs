@@ -234,7 +234,10 @@ impl ChunkSource {
         loop {
             let mut rest: &[u8] = &self.input;
             if self.decoder.expect_end(&mut rest)?.is_some() {
-                return Ok(self.stream.expect_end().await?);
+                return match self.stream.expect_end().await {
+                    Err(TransportError::BadFrame(_)) => Err(ChunkViolation::AfterEnd.into()),
+                    ended => Ok(ended?),
+                };
             }
             self.read_more().await?;
         }

@@ -142,6 +142,8 @@ enum Lie {
     Refuses(Refusal),
     NotEvenAnAnswer,
     MoreAfterTheEnd,
+    /// The same, but in a packet that comes later.
+    MoreLater,
     Vanishes,
 }
 
@@ -199,6 +201,10 @@ impl Owner {
                 }
                 // The other side may have hung up in the middle: that is what it should do.
                 drop(stream.write(bytes.into()).await);
+                if lie == Lie::MoreLater && part != FetchPart::Tree {
+                    self.client.identify("mallory").await;
+                    drop(stream.write(vec![7].into()).await);
+                }
             }
             PeerRequest::Received { .. } => stream.write_frame(&Ok::<(), Refusal>(())).await.unwrap(),
         }
@@ -271,6 +277,7 @@ fn spoil(chunks: &mut Vec<u8>, lie: Lie) {
         | Lie::Refuses(_)
         | Lie::NotEvenAnAnswer
         | Lie::MoreAfterTheEnd
+        | Lie::MoreLater
         | Lie::Vanishes => {}
     }
 }
@@ -289,6 +296,7 @@ async fn no_lie_of_an_owner_becomes_a_file() {
         (Lie::LongChunk, FailureKind::Integrity, None),
         (Lie::EarlyEnd, FailureKind::Integrity, None),
         (Lie::MoreAfterTheEnd, FailureKind::Integrity, None),
+        (Lie::MoreLater, FailureKind::Integrity, None),
         (Lie::CutOff, FailureKind::Partial, None),
         (Lie::RefusesWithoutReason, FailureKind::Partial, None),
         (Lie::NotEvenAnAnswer, FailureKind::Partial, None),
