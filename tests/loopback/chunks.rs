@@ -142,7 +142,7 @@ enum Lie {
     Refuses(Refusal),
     NotEvenAnAnswer,
     MoreAfterTheEnd,
-    /// The same, but in a packet that comes later.
+    /// The same after the tree, but in a packet that comes later.
     MoreLater,
     Vanishes,
 }
@@ -201,7 +201,7 @@ impl Owner {
                 }
                 // The other side may have hung up in the middle: that is what it should do.
                 drop(stream.write(bytes.into()).await);
-                if lie == Lie::MoreLater && part != FetchPart::Tree {
+                if lie == Lie::MoreLater && part == FetchPart::Tree {
                     self.client.identify("mallory").await;
                     drop(stream.write(vec![7].into()).await);
                 }
