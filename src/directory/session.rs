@@ -193,6 +193,7 @@ pub(super) fn is_violation(error: &TransportError) -> bool {
         | TransportError::IdentityMismatch { .. }
         | TransportError::NotAnnounced
         | TransportError::Handshake(_)
+        | TransportError::Forgotten
         | TransportError::Tls(_)
         | TransportError::Closed(_)
         | TransportError::Reset(_)

@@ -176,6 +176,7 @@ impl From<TransportError> for Failure {
             TransportError::TimedOut | TransportError::NoAnswer(_) => FailureKind::TimedOut,
             TransportError::Bind { .. }
             | TransportError::Handshake(_)
+            | TransportError::Forgotten
             | TransportError::Tls(_)
             | TransportError::Closed(_)
             | TransportError::Reset(_)

@@ -55,6 +55,9 @@ pub enum TransportError {
     /// The other side closed the connection.
     #[error("the other side closed the connection: {0}")]
     Closed(CloseCode),
+    /// The other side does not know this connection: its process is another one than before.
+    #[error("the other side was restarted")]
+    Forgotten,
     /// The other side reset the stream.
     #[error("the other side ended the stream: {0}")]
     Reset(CloseCode),
@@ -79,7 +82,8 @@ impl From<quinn::ConnectionError> for TransportError {
             Q::ApplicationClosed(close) => Self::Closed(CloseCode::from_number(close.error_code.into_inner())),
             Q::TimedOut => Self::TimedOut,
             Q::LocallyClosed => Self::ClosedHere,
-            Q::VersionMismatch | Q::TransportError(_) | Q::ConnectionClosed(_) | Q::Reset | Q::CidsExhausted => {
+            Q::Reset => Self::Forgotten,
+            Q::VersionMismatch | Q::TransportError(_) | Q::ConnectionClosed(_) | Q::CidsExhausted => {
                 Self::Handshake(error.to_string())
             }
         }
