@@ -20,7 +20,10 @@ fn verbs_go_through_the_running_peer_and_never_take_its_session() {
     bob.rows("share", &["from bob.txt"]);
     assert_eq!(names_of(&alice.rows("find", &["FROM"]), "name"), ["from alice.txt", "from bob.txt"]);
     assert_eq!(names_of(&alice.rows("shared", &[]), "name"), ["from alice.txt"]);
-    assert_eq!(names_of(&alice.rows("get", &["bob:from bob.txt"]), "event").last().map(String::as_str), Some("received"));
+    assert_eq!(
+        names_of(&alice.rows("get", &["bob:from bob.txt"]), "event").last().map(String::as_str),
+        Some("received")
+    );
     assert_eq!(std::fs::read(alice.folder().join("from bob.txt")).unwrap(), b"bob's bytes");
     assert_eq!(names_of(&alice.rows("msg", &["bob", "hi", "there"]), "event"), ["stored"]);
     assert_eq!(bob_peer.messages(1), ["hi there"]);
