@@ -38,16 +38,18 @@ pub(super) async fn send(
         return Err(Failure::new(FailureKind::Offline, format!("{to} is not online"))
             .hint("an offer waits for them while your peer runs: start `qchat peer`, then send it again"));
     }
-    let mut events = context.events.subscribe();
     let file = hash(context, path, rows).await?;
     let id = MessageId::from_bytes(random::array(&mut OsRandom));
     let offer = Offer { name: name.clone(), size: file.size, digest: file.digest };
     let size = file.size.bytes();
     let audience = Audience::One { recipient: identity.key, offer: id };
     shares::put(context.database(), SharedFile { name: name.clone(), audience, file }).await?;
+    let mut events = context.events.subscribe();
+    // Of its own, because somebody quick has the file before we hear that the offer was stored.
+    let outcomes = context.events.subscribe();
     messages::send(context, &to, id, Body::Offer(offer), &mut events).await?;
     rows.row(Event::Offered { to: to.clone(), id, name, size, online: identity.online }).await;
-    if wait && identity.online { outcome(context, &to, id, events, rows).await } else { Ok(()) }
+    if wait && identity.online { outcome(context, &to, id, outcomes, rows).await } else { Ok(()) }
 }
 
 /// Waits until the recipient of an offer has the file, declines it, or is gone.

@@ -3,6 +3,7 @@
 //! One task does both, so that the order in which a person writes is the order of the sequence numbers.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -49,10 +50,12 @@ pub(super) async fn run(context: Arc<Context>, mut requests: mpsc::Receiver<Enqu
         }
         let online = session.borrow_and_update().is_some();
         if online && next == Next::Send {
-            next = match send_oldest(&context, &mut prekeys).await {
+            let sending = send_oldest(&context, &mut prekeys);
+            let (sent, more) = while_writing(&context, &mut requests, sending).await;
+            next = match sent {
                 Ok(was_sent) => {
                     backoff.succeeded();
-                    if was_sent { Next::Send } else { Next::NothingWaits }
+                    if was_sent || more { Next::Send } else { Next::NothingWaits }
                 }
                 Err(failure) => {
                     tracing::info!(%failure, "the outbox waits");
@@ -76,6 +79,26 @@ pub(super) async fn run(context: Arc<Context>, mut requests: mpsc::Receiver<Enqu
                 next = Next::Send;
             }
             () = pause_ends(next) => next = Next::Send,
+        }
+    }
+}
+
+/// Waits for a message to be sent, and meanwhile writes others to this disk: a directory that does not answer must not
+/// keep a line in memory only. Says also whether there were others.
+async fn while_writing<T>(
+    context: &Context,
+    requests: &mut mpsc::Receiver<Enqueue>,
+    sending: impl Future<Output = T>,
+) -> (T, bool) {
+    let mut sending = pin!(sending);
+    let mut more = false;
+    loop {
+        tokio::select! {
+            sent = &mut sending => return (sent, more),
+            Some(request) = requests.recv() => {
+                enqueue(context, request).await;
+                more = true;
+            }
         }
     }
 }

@@ -311,7 +311,6 @@ impl Outcome {
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error:")).collect();
         assert_eq!(errors.len(), 1, "one error line, not:\n{}", self.stderr);
         assert!(self.stderr.contains(says), "{says:?} should be in:\n{}", self.stderr);
-        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("RUST_BACKTRACE"), "{}", self.stderr);
     }
 
     /// Its output, one JSON object a line.

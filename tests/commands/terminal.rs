@@ -1,1 +1,212 @@
-//! Follows.
+//! The program at a terminal: questions, passwords that do not show, and a line being typed that nothing breaks.
+
+use expectrl::process::unix::WaitStatus;
+use expectrl::session::OsSession;
+use expectrl::{ControlCode, Eof, Expect as _, Session};
+
+use crate::program::{DEADLINE, Directory, Person, Process, World};
+
+#[test]
+fn a_directory_that_is_not_known_is_asked_about_and_no_means_no() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+
+    let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("is not known yet. Its key is");
+    terminal.shows("Trust it from now on? [y/N]");
+    terminal.types_line("n");
+    terminal.shows("is not trusted");
+    assert_eq!(terminal.exit_code(), 7);
+    assert!(!alice.home().join("known_servers").exists());
+}
+
+#[test]
+fn a_new_account_asks_for_a_password_twice_and_shows_it_never() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+
+    let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("[y/N]");
+    terminal.types_line("y");
+    terminal.shows("alice is new here: create it? [y/N]");
+    terminal.types_line("y");
+    terminal.shows("New password for alice");
+    terminal.types_line("hunter2 hunter2");
+    terminal.shows("The same again:");
+    terminal.types_line("something else");
+    terminal.shows("two different passwords");
+    terminal.shows("New password for alice");
+    terminal.types_line("hunter2 hunter2");
+    terminal.shows("The same again:");
+    terminal.types_line("hunter2 hunter2");
+    terminal.shows("logged in to");
+    terminal.shows("alice> ");
+    assert!(!terminal.seen.contains("hunter2") && !terminal.seen.contains("something else"), "{}", terminal.seen);
+    terminal.leaves();
+
+    let mut again = Terminal::open(&alice, "peer");
+    again.shows("alice> ");
+    again.leaves();
+}
+
+#[test]
+fn tab_completes_commands_and_people() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (known(&world, "alice", &directory), known(&world, "bob", &directory));
+    let mut bob = bob.peer();
+    let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("alice> ");
+
+    terminal.types("/wh\t");
+    terminal.shows("/who ");
+    terminal.types_line("");
+    terminal.shows("bob");
+    bob.say("/msg alice know me");
+    terminal.shows("bob: know me");
+    terminal.types("/ms\tbo\t");
+    terminal.shows("/msg bob ");
+    terminal.types_line("completed");
+    assert_eq!(bob.messages(1), ["completed"]);
+    terminal.leaves();
+}
+
+#[test]
+fn a_message_does_not_break_the_line_being_typed() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (known(&world, "alice", &directory), known(&world, "bob", &directory));
+    let mut bob = bob.peer();
+    let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("alice> ");
+
+    terminal.types("/msg bob first half");
+    terminal.shows("first half");
+    bob.say("/msg alice in between");
+    terminal.shows("bob: in between");
+    terminal.shows("/msg bob first half");
+    terminal.types_line(", second half");
+
+    assert_eq!(bob.messages(1), ["first half, second half"]);
+    terminal.leaves();
+}
+
+#[test]
+fn control_c_empties_the_line_and_control_d_leaves() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (known(&world, "alice", &directory), known(&world, "bob", &directory));
+    let mut bob = bob.peer();
+    let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("alice> ");
+
+    terminal.types("/msg bob never sent");
+    terminal.shows("never sent");
+    terminal.presses(ControlCode::EndOfText);
+    terminal.shows("alice> ");
+    terminal.types_line("/msg bob sent");
+
+    assert_eq!(bob.messages(1), ["sent"]);
+    terminal.leaves();
+}
+
+#[test]
+fn a_control_sequence_in_a_message_arrives_escaped() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (known(&world, "alice", &directory), known(&world, "bob", &directory));
+    let mut bob = bob.peer();
+    let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("alice> ");
+
+    bob.say("/msg alice a\u{1b}]0;owned\u{7}b\u{1b}[2Jc\rd");
+
+    terminal.shows(r"a\u{1b}]0;owned\u{7}b\u{1b}[2Jc\rd");
+    assert!(!terminal.seen.contains("\u{1b}]0;owned") && !terminal.seen.contains("\u{1b}[2J"), "{:?}", terminal.seen);
+    terminal.leaves();
+}
+
+#[test]
+fn a_wrong_password_can_be_typed_again() {
+    let world = World::new();
+    let directory = world.directory();
+    known(&world, "alice", &directory);
+    let other_machine = World::new();
+    let alice = other_machine.person("alice", &directory);
+
+    let mut terminal = Terminal::open(&alice, "who");
+    terminal.shows("[y/N]");
+    terminal.types_line("y");
+    terminal.shows("Password of alice (its key is on another machine)");
+    terminal.types_line("wrong one");
+    terminal.shows("Wrong password, 2 more tries");
+    terminal.types_line(crate::program::PASSWORD);
+    assert_eq!(terminal.exit_code(), 0);
+}
+
+/// Somebody who has an account and trusts the directory.
+fn known<'a>(world: &'a World, name: &'a str, directory: &Directory) -> Person<'a> {
+    let person = world.person(name, directory);
+    Process::spawn(person.command("who", &[])).outcome().expect_code(0);
+    person
+}
+
+/// A terminal in which the program runs; it is killed when it is dropped.
+struct Terminal {
+    session: OsSession,
+    /// Everything that was on the screen up to what was waited for last.
+    seen: String,
+}
+
+impl Terminal {
+    /// Starts a verb of a person, who answers questions by themselves.
+    fn open(person: &Person<'_>, verb: &str) -> Self {
+        let Person { name, server, world } = person;
+        let home = person.home();
+        let mut command = world.qchat(&format!("{verb} --user {name} --server {server} --home {}", home.display()));
+        command.env("TERM", "xterm").env("NO_COLOR", "1");
+        let mut session = Session::spawn(command).expect("a terminal");
+        session.set_expect_timeout(Some(DEADLINE));
+        session.get_process_mut().set_window_size(120, 40).expect("a terminal has a size");
+        Self { session, seen: String::new() }
+    }
+
+    /// Waits until this is on the screen.
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        match self.session.expect(text) {
+            Ok(found) => self.seen.push_str(&String::from_utf8_lossy(found.as_bytes())),
+            Err(error) => panic!("{text:?} did not come: {error}\nbefore that: {}", self.seen),
+        }
+    }
+
+    fn types(&mut self, text: &str) {
+        self.session.send(text).expect("it reads");
+    }
+
+    fn types_line(&mut self, text: &str) {
+        self.types(&format!("{text}\r"));
+    }
+
+    fn presses(&mut self, key: ControlCode) {
+        self.session.send(key).expect("it reads");
+    }
+
+    /// Leaves with Ctrl-D.
+    #[track_caller]
+    fn leaves(mut self) {
+        self.presses(ControlCode::EndOfTransmission);
+        assert_eq!(self.exit_code(), 0);
+    }
+
+    #[track_caller]
+    fn exit_code(mut self) -> i32 {
+        self.session.expect(Eof).expect("it ends");
+        match self.session.get_process().wait().expect("it is ours") {
+            WaitStatus::Exited(_, code) => code,
+            other => panic!("it ended by {other:?}"),
+        }
+    }
+}
