@@ -2,6 +2,7 @@
 //! Knows no network, no file and no clock; random bytes are passed in, so that a test can repeat them.
 
 pub mod random;
+pub mod safety_number;
 
 pub mod identity;
 pub mod prekey;
