@@ -118,6 +118,18 @@ fn what_an_errand_finds_in_the_mailbox_stays_for_the_peer() {
 }
 
 #[test]
+fn somebody_who_only_ever_ran_a_verb_can_be_written_to() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
+    bob.rows("who", &[]);
+
+    assert_eq!(names_of(&alice.rows("msg", &["bob", "welcome"]), "event"), ["stored"]);
+
+    assert_eq!(bob.peer().messages(1), ["welcome"]);
+}
+
+#[test]
 fn a_message_can_come_from_standard_input() {
     let world = World::new();
     let directory = world.directory();
