@@ -1,6 +1,8 @@
 //! The way in: find the directory's pin, open the profile, log in, and ask the person where something is missing.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::output::Output;
 use super::prompt;
@@ -14,6 +16,9 @@ use crate::storage::profile::{Profile, ProfileError};
 use crate::wire::account::LoginKind;
 use crate::wire::ids::{DirectoryFingerprint, Password};
 use crate::wire::refusal::Refusal;
+
+/// Longer than this without a word looks like a hang.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// A person mistypes a password this often before they should look it up.
 const PASSWORD_ATTEMPTS_MAX: usize = 3;
@@ -33,10 +38,23 @@ pub(super) async fn trusted_fingerprint(settings: &Settings, output: &Output) ->
             Ok(promised)
         }
         (None, None) => {
-            let found = learn_fingerprint(&settings.server.directory, settings.network).await?;
+            let learning = learn_fingerprint(&settings.server.directory, settings.network);
+            let found = patiently(settings, output, learning).await?;
             accept_first_use(settings, output, &address, found)?;
             settings.home.pin(&address, found)?;
             Ok(found)
+        }
+    }
+}
+
+/// Says what it waits for, once that takes longer than a moment.
+async fn patiently<T>(settings: &Settings, output: &Output, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        () = tokio::time::sleep(MOMENT) => {
+            output.talk(&format!("* connecting to the directory at {} ...", settings.server.directory));
+            work.await
         }
     }
 }
@@ -67,6 +85,7 @@ fn accept_first_use(
 /// Opens the profile and logs in.
 pub(super) async fn log_in(
     settings: &Settings,
+    output: &Output,
     fingerprint: DirectoryFingerprint,
     kind: LoginKind,
 ) -> Result<Peer, Failure> {
@@ -85,7 +104,8 @@ pub(super) async fn log_in(
         admission.password = Some(prompt::password_from(file)?);
     }
     for _ in 0..=PASSWORD_ATTEMPTS_MAX {
-        match Peer::start(account.clone(), profile.clone(), &admission, settings.network).await {
+        let starting = Peer::start(account.clone(), profile.clone(), &admission, settings.network);
+        match patiently(settings, output, starting).await {
             Ok(peer) => return Ok(peer),
             Err(LoginFailure::Failed(failure)) => return Err(failure),
             Err(LoginFailure::Refused(refusal)) => admission = ask(settings, refusal, &admission)?,

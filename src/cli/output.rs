@@ -331,10 +331,10 @@ fn seconds(millis: u64) -> f64 {
     millis as f64 / 1_000.0
 }
 
-/// Hours and minutes of a time, UTC.
+/// Hours and minutes of a time, by the clock on the wall of whoever reads it.
 fn clock_time(UnixMillis(millis): UnixMillis) -> String {
-    let minutes = millis / 60_000;
-    format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+    let time = i64::try_from(millis).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    time.unwrap_or_default().to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M").to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

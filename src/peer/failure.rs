@@ -139,6 +139,7 @@ impl From<ProfileError> for Failure {
 impl From<ShareError> for Failure {
     fn from(error: ShareError) -> Self {
         let kind = match &error {
+            ShareError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => FailureKind::Other,
             ShareError::Read { .. } => FailureKind::Disk,
             ShareError::NotAFile(_) => FailureKind::Usage,
             ShareError::TooLarge(..) => FailureKind::Quota,

@@ -12,7 +12,7 @@ use crate::wire::ids::{MessageId, PeerName};
 use crate::wire::message::Body;
 
 /// How long a command waits for the directory; then the message goes on waiting in the outbox.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a command can say of its message when it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

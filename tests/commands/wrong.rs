@@ -68,9 +68,9 @@ fn people_and_files_that_nobody_knows_are_named() {
     alice.run("get", &["carol:nothing.txt"]).expect_error(1, "carol:nothing.txt");
     alice.run("get", &["neither name nor digest"]).expect_error(2, "neither NAME:FILE nor a digest");
     alice.run("unshare", &["nothing.txt"]).expect_error(1, "you share no file named nothing.txt");
-    alice.run("share", &["nothing.txt"]).expect_error(13, "nothing.txt");
+    alice.run("share", &["nothing.txt"]).expect_error(1, "nothing.txt");
     alice.run("share", &["."]).expect_code(2);
-    alice.run("send", &["bob", "nothing.txt"]).expect_error(13, "nothing.txt");
+    alice.run("send", &["bob", "nothing.txt"]).expect_error(1, "nothing.txt");
     alice.run("msg", &["alice", "hi"]).expect_error(2, "this is yourself");
     alice.run("msg", &["bob", ""]).expect_code(2);
     alice.run("msg", &["bob", &"x".repeat(100_000)]).expect_code(2);

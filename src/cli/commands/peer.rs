@@ -30,7 +30,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
     let folder = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Other, format!("the current folder is gone: {error}")))?;
     let fingerprint = entrance::trusted_fingerprint(&settings, output).await?;
-    let peer = entrance::log_in(&settings, fingerprint, LoginKind::Resident).await?;
+    let peer = entrance::log_in(&settings, output, fingerprint, LoginKind::Resident).await?;
     let socket = LocalSocket::bind(settings.home.local_socket(fingerprint, &settings.user))?;
     let handle = peer.handle();
     let events = handle.events();
@@ -174,7 +174,9 @@ impl Face {
             let mut was_told = false;
             while let Some(row) = rows.recv().await {
                 match row {
-                    // The fate of a message is an event of the peer, which shows it once.
+                    // The fate of a message is an event of the peer, which shows it once; but that it still waits is
+                    // worth a line.
+                    queued @ Event::Queued { .. } if !output.is_json() => output.event(&queued),
                     Event::Stored { .. } | Event::Queued { .. } => {}
                     Event::NotSent { .. } => was_told = true,
                     Event::Failed { failure } if !was_told => output.failure(&failure),
