@@ -1,8 +1,10 @@
-//! Figures: medians with their spread, rows of a table, and the machine they hold for.
+//! Figures: processor time, medians with their spread, rows of a table, and the machine they hold for.
 
 use std::fmt;
 use std::fs;
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 /// A median of several rounds, and how far they lie apart.
@@ -28,6 +30,13 @@ impl fmt::Display for Spread {
         let Self { median, min, max } = self;
         write!(f, "{median:.digits$} [{min:.digits$} {max:.digits$}]")
     }
+}
+
+/// The processor time that a thread or process has used so far.
+pub(crate) fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
 /// One variant and what was measured of it, in the order of the columns.

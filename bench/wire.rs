@@ -1,6 +1,7 @@
 //! One stream between two peers of the product's transport, memory to memory: unframed, in chunks, and with a write for
 //! every chunk. Each side has a thread and a runtime of its own.
 
+use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -20,11 +21,11 @@ use qchat::wire::ids::{DialId, PeerKey, PeerName};
 use qchat::wire::refusal::CloseCode;
 use qchat::wire::rendezvous::DialAnnounced;
 use qchat::wire::transfer::GROUP_BYTES;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use crate::figures::{Row, Spread};
+use crate::figures::{Row, Spread, cpu_time};
 
 const DIAL: DialId = DialId::from_bytes([7; 16]);
 
@@ -33,10 +34,18 @@ const DIAL: DialId = DialId::from_bytes([7; 16]);
 enum Framing {
     /// As they are, without a copy on either side: the most that a stream can do.
     Unframed,
+    /// As they are, but with a new buffer for each write and a copy on arrival, like chunks.
+    Copied,
     /// As the product does it.
     Chunks,
     /// As nobody should do it.
     WritePerChunk,
+}
+
+impl Framing {
+    fn is_chunked(self) -> bool {
+        matches!(self, Self::Chunks | Self::WritePerChunk)
+    }
 }
 
 /// The first frame of a stream: what follows.
@@ -58,11 +67,12 @@ struct Run {
 pub(crate) fn measure(rounds: usize, bytes: u64, bytes_write_per_chunk: u64) -> anyhow::Result<Vec<Row>> {
     let plans = [
         Plan { framing: Framing::Unframed, bytes },
+        Plan { framing: Framing::Copied, bytes },
         Plan { framing: Framing::Chunks, bytes },
         Plan { framing: Framing::WritePerChunk, bytes: bytes_write_per_chunk },
     ];
     let link = Link::open()?;
-    let mut runs = [const { Vec::new() }; 3];
+    let mut runs = [const { Vec::new() }; 4];
     for round in 0..=rounds {
         for (plan, runs) in plans.iter().zip(&mut runs) {
             let run = link.run(*plan)?;
@@ -73,10 +83,11 @@ pub(crate) fn measure(rounds: usize, bytes: u64, bytes_write_per_chunk: u64) -> 
         }
     }
     link.close()?;
-    let [unframed, chunks, write_per_chunk] = &runs;
+    let [unframed, copied, chunks, write_per_chunk] = &runs;
     let row = |variant, runs: &[Run]| Row { variant, figures: figures(runs, unframed) };
     Ok(vec![
         row("unframed", unframed),
+        row("unframed, but copied", copied),
         row("chunks, 320 to a write", chunks),
         row("chunks, a write for each", write_per_chunk),
     ])
@@ -125,7 +136,8 @@ impl Link {
     /// Sends once, and waits until the other side has counted everything.
     fn run(&self, plan: Plan) -> anyhow::Result<Run> {
         self.runtime.block_on(async {
-            let (started, cpu_before) = (Instant::now(), cpu_time());
+            // The process is both sides.
+            let (started, cpu_before) = (Instant::now(), cpu_time(ClockId::ProcessCPUTime));
             let mut stream = self.connection.open_stream().await?;
             stream.write_frame(&plan).await?;
             stream.yield_to_control();
@@ -133,7 +145,8 @@ impl Link {
             stream.finish();
             let received: u64 = stream.read_frame().await?;
             ensure!(received == plan.bytes, "{received} of {} bytes arrived", plan.bytes);
-            let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), (cpu_time() - cpu_before).as_secs_f64());
+            let seconds = started.elapsed().as_secs_f64();
+            let cpu_seconds = (cpu_time(ClockId::ProcessCPUTime) - cpu_before).as_secs_f64();
             #[expect(clippy::cast_precision_loss, reason = "a count below 2^52")]
             let mib = plan.bytes as f64 / f64::from(1 << 20);
             Ok(Run { mib_per_second: mib / seconds, cpu_seconds_per_gib: cpu_seconds * 1024.0 / mib })
@@ -155,11 +168,15 @@ async fn send(stream: &mut Stream, plan: Plan) -> Result<(), TransportError> {
         while left > 0 {
             let piece = source.slice(..left.min(piece_bytes));
             left -= piece.len();
-            let batch = if plan.framing == Framing::Unframed { piece } else { encoded(&piece) };
+            let batch = match plan.framing {
+                Framing::Unframed => piece,
+                Framing::Copied => Bytes::copy_from_slice(&piece),
+                Framing::Chunks | Framing::WritePerChunk => encoded(&piece),
+            };
             stream.write(batch).await?;
         }
     }
-    if plan.framing == Framing::Unframed { Ok(()) } else { stream.write(vec![chunk::END].into()).await }
+    if plan.framing.is_chunked() { stream.write(vec![chunk::END].into()).await } else { Ok(()) }
 }
 
 fn encoded(piece: &[u8]) -> Bytes {
@@ -184,10 +201,10 @@ async fn receive_all(sender: PeerKey, ready: mpsc::Sender<(SocketAddr, PeerKey)>
             Err(error) => return Err(error.into()),
         };
         let plan: Plan = stream.read_frame().await?;
-        let received = if plan.framing == Framing::Unframed {
-            count(&mut stream).await?
-        } else {
-            decode(&mut stream, plan.bytes).await?
+        let received = match plan.framing {
+            Framing::Unframed => count(&mut stream).await?,
+            Framing::Copied => copy(&mut stream).await?,
+            Framing::Chunks | Framing::WritePerChunk => decode(&mut stream, plan.bytes).await?,
         };
         stream.write_frame(&received).await?;
         stream.finish();
@@ -202,6 +219,17 @@ async fn count(stream: &mut Stream) -> anyhow::Result<u64> {
     Ok(received)
 }
 
+async fn copy(stream: &mut Stream) -> anyhow::Result<u64> {
+    let mut payload = Vec::new();
+    let mut received = 0;
+    while let Some(bytes) = stream.read().await? {
+        payload.extend_from_slice(&bytes);
+        received += black_box(&payload).len() as u64;
+        payload.clear();
+    }
+    Ok(received)
+}
+
 /// Takes groups of chunks off the stream as `peer::download` does, up to the end marker.
 async fn decode(stream: &mut Stream, bytes: u64) -> anyhow::Result<u64> {
     let mut decoder = Decoder::default();
@@ -212,7 +240,7 @@ async fn decode(stream: &mut Stream, bytes: u64) -> anyhow::Result<u64> {
         let mut input: &[u8] = &input;
         while !input.is_empty() && received < bytes {
             let step = decoder.decode(&mut input, &mut payload)?;
-            received += payload.len() as u64;
+            received += black_box(&payload).len() as u64;
             payload.clear();
             match step {
                 Step::NeedInput => {}
@@ -231,11 +259,4 @@ fn one_thread() -> std::io::Result<Runtime> {
 
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
-}
-
-/// What all threads of this process have used: both sides.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
