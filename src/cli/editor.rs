@@ -143,10 +143,11 @@ pub(super) fn lines(
     let mut printer = editor.create_external_printer().map_err(failed)?;
     output.print_above_prompt(Box::new(move |text| printer.print(text).map_err(std::io::Error::other)));
     let (sender, lines) = mpsc::channel(16);
+    let output = output.clone();
     let prompt = format!("{user}> ");
     std::thread::Builder::new()
         .name("editor".to_owned())
-        .spawn(move || read_lines(&mut editor, &prompt, &history, &sender))
+        .spawn(move || read_lines(&mut editor, &prompt, &history, &sender, &output))
         .map_err(|error| failed(ReadlineError::Io(error)))?;
     Ok(lines)
 }
@@ -165,7 +166,13 @@ fn editor(history: &Path, names: Names) -> rustyline::Result<Editor<Names, FileH
     Ok(editor)
 }
 
-fn read_lines(editor: &mut Editor<Names, FileHistory>, prompt: &str, history: &Path, sender: &mpsc::Sender<String>) {
+fn read_lines(
+    editor: &mut Editor<Names, FileHistory>,
+    prompt: &str,
+    history: &Path,
+    sender: &mpsc::Sender<String>,
+    output: &Output,
+) {
     loop {
         match editor.readline(prompt) {
             Ok(line) => {
@@ -175,8 +182,7 @@ fn read_lines(editor: &mut Editor<Names, FileHistory>, prompt: &str, history: &P
                     break;
                 }
             }
-            // Ctrl-C empties the line, Ctrl-D leaves.
-            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Interrupted) => output.talk("* Ctrl-C empties the line; Ctrl-D or /quit leaves"),
             Err(_) => break,
         }
         if let Err(error) = editor.append_history(history) {

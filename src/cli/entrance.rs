@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::output::Output;
 use super::prompt;
@@ -20,6 +20,10 @@ use crate::wire::refusal::Refusal;
 /// Longer than this without a word looks like a hang.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// How long a command waits for another one of the same account, and how often it looks.
+const ERRAND_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// A person mistypes a password this often before they should look it up.
 const PASSWORD_ATTEMPTS_MAX: usize = 3;
 
@@ -33,10 +37,8 @@ pub(super) async fn trusted_fingerprint(settings: &Settings, output: &Output) ->
         )
         .hint("if its operator confirms the new key, remove the old line from known_servers")),
         (Some(pinned), _) => Ok(pinned),
-        (None, Some(promised)) => {
-            settings.home.pin(&address, promised)?;
-            Ok(promised)
-        }
+        // Pinned once a directory has proven that it holds this key: a link may be mistyped.
+        (None, Some(promised)) => Ok(promised),
         (None, None) => {
             let learning = learn_fingerprint(&settings.server.directory, settings.network);
             let found = patiently(settings, output, learning).await?;
@@ -89,14 +91,7 @@ pub(super) async fn log_in(
     fingerprint: DirectoryFingerprint,
     kind: LoginKind,
 ) -> Result<Peer, Failure> {
-    let opened = Profile::open(&settings.home, fingerprint, &settings.user, &mut OsRandom);
-    let profile = Arc::new(opened.map_err(|error| {
-        match error {
-            ProfileError::InUse(_) => Failure::from(error)
-                .hint("one `qchat peer` per account and machine; one-shot commands go through it by themselves"),
-            error => error.into(),
-        }
-    })?);
+    let profile = Arc::new(open_profile(settings, fingerprint, kind).await?);
     let directory = settings.server.directory.clone();
     let account = Account { name: settings.user.clone(), directory, fingerprint, kind };
     let mut admission = Admission { password: None, register: settings.register };
@@ -106,12 +101,43 @@ pub(super) async fn log_in(
     for _ in 0..=PASSWORD_ATTEMPTS_MAX {
         let starting = Peer::start(account.clone(), profile.clone(), &admission, settings.network);
         match patiently(settings, output, starting).await {
-            Ok(peer) => return Ok(peer),
+            Ok(peer) => {
+                pin_proven(settings, fingerprint)?;
+                return Ok(peer);
+            }
             Err(LoginFailure::Failed(failure)) => return Err(failure),
             Err(LoginFailure::Refused(refusal)) => admission = ask(settings, refusal, &admission)?,
         }
     }
     Err(Failure::from(Refusal::WrongPassword { tries_left: 0 }))
+}
+
+/// Opens the profile; an errand waits a while for another one to end.
+async fn open_profile(
+    settings: &Settings,
+    fingerprint: DirectoryFingerprint,
+    kind: LoginKind,
+) -> Result<Profile, Failure> {
+    let deadline = Instant::now() + ERRAND_PATIENCE;
+    loop {
+        match Profile::open(&settings.home, fingerprint, &settings.user, &mut OsRandom) {
+            Err(error @ ProfileError::InUse(_)) => {
+                if kind == LoginKind::Resident || Instant::now() > deadline {
+                    return Err(Failure::from(error).hint("another command or peer of this account is running"));
+                }
+                tokio::time::sleep(LOCK_INTERVAL).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+fn pin_proven(settings: &Settings, fingerprint: DirectoryFingerprint) -> Result<(), Failure> {
+    let address = settings.server.directory.to_string();
+    if settings.home.pinned(&address)?.is_none() {
+        settings.home.pin(&address, fingerprint)?;
+    }
+    Ok(())
 }
 
 /// What a person adds after a refusal; a failure when nothing they can say would help.

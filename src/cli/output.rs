@@ -30,12 +30,20 @@ pub(super) struct Output {
 #[derive(Default)]
 struct Bar {
     drawn: Option<(String, ProgressBar)>,
-    /// Where bars cannot be drawn: when the last line of progress was printed, and for which file.
-    printed: Option<(String, Instant)>,
+    /// Where bars cannot be drawn: what was printed last.
+    printed: Option<Printed>,
 }
 
-/// Longer than this without a line of progress looks like a hang.
-const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// Progress as lines.
+struct Printed {
+    title: String,
+    /// When and with how many bytes it began: what an earlier transfer left is no speed of this one.
+    began: (Instant, u64),
+    last: Instant,
+}
+
+/// Often enough to see that it moves, seldom enough to leave the chat on the screen.
+const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(3);
 
 impl Output {
     pub(super) fn new(look: &Look) -> Self {
@@ -190,7 +198,7 @@ impl Output {
                 format!("[{}] {name}: {}", clock_time(*sent_at), printable(text))
             }
             Event::Queued { to, .. } => format!("* queued for {to}: in the outbox, sent when the directory is back"),
-            Event::Stored { to, .. } => format!("* stored for {to}"),
+            Event::Stored { to, .. } => format!("* sent to {to}"),
             Event::NotSent { to, failure, .. } => format!("* not sent to {to}: {}", printable(&failure.message)),
             Event::KeyChanged { name, old, new } => {
                 format!("! the key of {name} has changed: {old} is now {new}; ask them whether that is right")
@@ -242,6 +250,9 @@ impl Bar {
                 ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %  {binary_bytes_per_sec}  {eta} left");
             bar.set_style(style.expect("the template is constant and was seen to parse"));
             bar.set_message(title.clone());
+            // What was here before is no speed of this transfer.
+            bar.set_position(done);
+            bar.reset_eta();
             if let Some((_, before)) = self.drawn.replace((title, bar)) {
                 before.finish_and_clear();
             }
@@ -251,27 +262,24 @@ impl Bar {
         }
     }
 
-    /// A line of progress once a second, for screens where a bar cannot be drawn.
+    /// A line of progress once in a while, for screens where a bar cannot be drawn.
     fn line_due(&mut self, title: &str, done: u64, total: u64) -> Option<String> {
         let now = Instant::now();
-        match &self.printed {
-            Some((printed, when)) if printed == title && now - *when < PROGRESS_LINE_INTERVAL => return None,
-            Some((printed, _)) if printed == title => {}
-            // The first line comes after a second: a fast transfer needs none.
-            _ => {
-                self.printed = Some((title.to_owned(), now));
-                self.drawn = Some((title.to_owned(), ProgressBar::hidden()));
-                return None;
-            }
+        let Some(printed) = self.printed.as_mut().filter(|printed| printed.title == title) else {
+            // The first line comes later: a fast transfer needs none.
+            self.printed = Some(Printed { title: title.to_owned(), began: (now, done), last: now });
+            return None;
+        };
+        if now - printed.last < PROGRESS_LINE_INTERVAL {
+            return None;
         }
-        self.printed = Some((title.to_owned(), now));
-        let (_, bar) = self.drawn.as_ref()?;
-        bar.set_length(total);
-        bar.set_position(done);
+        printed.last = now;
+        let (began, before) = printed.began;
+        let millis = u64::try_from((now - began).as_millis()).unwrap_or(u64::MAX);
+        let speed = per_second(done.saturating_sub(before), millis);
+        let left = Duration::from_secs(total.saturating_sub(done) / speed.max(1));
         let percent = done * 100 / total.max(1);
-        let rate = per_second(done, u64::try_from(bar.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let left = Duration::from_secs((total - done.min(total)) / rate.max(1));
-        Some(format!("* {title}: {percent} %  {}/s  {} left", HumanBytes(rate), HumanDuration(left)))
+        Some(format!("* {title}: {percent} %  {}/s  {} left", HumanBytes(speed), HumanDuration(left)))
     }
 }
 

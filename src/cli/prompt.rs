@@ -13,18 +13,29 @@ pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Asks a yes-or-no question; anything but yes is no.
+/// Asks a yes-or-no question until the answer is clear; an empty one, and the end of the input, are no.
 pub(super) fn confirm(question: &str) -> Result<bool, Failure> {
-    output::question(&format!("{question} [y/N]"));
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(cannot_read)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    loop {
+        output::question(&format!("{question} [y/N]"));
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map_err(cannot_read)?;
+        match answer.trim().to_lowercase().as_str() {
+            "y" | "yes" => return Ok(true),
+            "" | "n" | "no" => return Ok(false),
+            _ => output::to_stderr("Please answer y or n."),
+        }
+    }
 }
 
-/// Asks for a password without showing it.
+/// Asks for a password without showing it, until it is one.
 pub(super) fn password(question: &str) -> Result<Password, Failure> {
-    let text = zeroize::Zeroizing::new(rpassword::prompt_password(question).map_err(cannot_read)?);
-    parse_password(&text)
+    loop {
+        let text = zeroize::Zeroizing::new(rpassword::prompt_password(question).map_err(cannot_read)?);
+        match parse_password(&text) {
+            Ok(password) => return Ok(password),
+            Err(failure) => output::to_stderr(&format!("{failure}. Ctrl-C stops.")),
+        }
+    }
 }
 
 /// Reads a password from the first line of a file; `-` is standard input.

@@ -48,6 +48,9 @@ impl FromStr for ServerAddress {
 }
 
 fn parse_host(text: &str) -> Result<DirectoryAddress, String> {
+    if text.contains('/') {
+        return Err("a directory is HOST or HOST:PORT, or the whole qchat:// link; nothing like http://".to_owned());
+    }
     let (host, port) = match (text.strip_prefix('['), text.rsplit_once(':')) {
         (Some(rest), _) => match rest.split_once(']') {
             Some((host, "")) => (host, None),

@@ -39,10 +39,10 @@ pub(super) const WORDS: [Word; 13] = [
     word("/unshare", "FILE", "take a published file back"),
     word("/shared", "", "what you publish"),
     word("/find", "[PATTERN]", "search for files that others publish"),
-    word("/get", "NAME:FILE", "fetch a file into the folder you started in (or a DIGEST)"),
+    word("/get", "[--overwrite|--rename] NAME:FILE", "fetch a file into the folder you started in (or a DIGEST)"),
     word("/send", "NAME PATH", "offer a file; it is sent once they accept"),
     word("/offers", "", "files that others offer you"),
-    word("/accept", "[NAME|ID]", "fetch an offered file"),
+    word("/accept", "[--overwrite|--rename] [NAME|ID]", "fetch an offered file"),
     word("/decline", "[NAME|ID]", "turn an offered file down"),
     word("/help", "", "this list"),
     word("/quit", "", "leave; messages wait for you at the directory"),
@@ -50,7 +50,7 @@ pub(super) const WORDS: [Word; 13] = [
 
 /// The text of `/help`.
 pub(super) fn help() -> String {
-    let row = |word: &Word| format!("{:<22} {}", format!("{} {}", word.name, word.arguments), word.purpose);
+    let row = |word: &Word| format!("{:<42} {}", format!("{} {}", word.name, word.arguments), word.purpose);
     WORDS.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
@@ -88,8 +88,14 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         }
         "/share" => Command::Share { path: local_path(one(word, rest)?, &folder) },
         "/unshare" => Command::Unshare { name: FileName::parse(one(word, rest)?).map_err(usage)? },
-        "/get" => Command::Get { source: source(one(word, rest)?)?, folder, collision: Collision::Refuse },
-        "/accept" => Command::Accept { offer: rest.to_owned(), folder, collision: Collision::Refuse },
+        "/get" => {
+            let (collision, rest) = collision(rest);
+            Command::Get { source: source(one(word, rest)?)?, folder, collision }
+        }
+        "/accept" => {
+            let (collision, rest) = collision(rest);
+            Command::Accept { offer: rest.to_owned(), folder, collision }
+        }
         "/decline" => Command::Decline { offer: rest.to_owned() },
         word if word.starts_with('/') => {
             return Err(
@@ -98,7 +104,7 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         }
         _ => {
             return Err(Failure::new(FailureKind::Usage, "nobody was named to send this to")
-                .hint("/msg NAME TEXT sends a message, /help lists all commands"));
+                .hint("/msg NAME TEXT sends a message, /help lists all commands, /quit leaves"));
         }
     })
 }
@@ -116,7 +122,20 @@ pub(super) fn source(text: &str) -> Result<Source, Failure> {
     Ok(Source::Named { owner, name: FileName::parse(name).map_err(usage)? })
 }
 
+/// What to do when the file is there already: said before or after the rest.
+fn collision(rest: &str) -> (Collision, &str) {
+    for (flag, collision) in [("--overwrite", Collision::Overwrite), ("--rename", Collision::Rename)] {
+        if let Some(rest) = rest.strip_prefix(flag).or_else(|| rest.strip_suffix(flag)) {
+            return (collision, rest.trim());
+        }
+    }
+    (Collision::Refuse, rest)
+}
+
 fn local_path(text: &str, folder: &std::path::Path) -> PathBuf {
+    // Quotes are not needed, but many type them.
+    let unquoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
+    let text = unquoted.unwrap_or(text);
     match (text.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => folder.join(text),

@@ -126,7 +126,7 @@ fn connect_failure(directory: &DirectoryAddress, error: TransportError) -> Failu
         TransportError::IdentityMismatch { expected, found } => Failure::new(
             FailureKind::Authentication,
             format!(
-                "the directory at {directory} has another key than before:\n  trusted {expected}\n  found   {found}"
+                "the directory at {directory} has another key than the trusted one:\n  trusted {expected}\n  found   {found}"
             ),
         )
         .hint(

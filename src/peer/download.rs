@@ -76,13 +76,11 @@ pub(super) async fn fetch(context: &Arc<Context>, wanted: Wanted, rows: mpsc::Se
 async fn fetch_here(context: &Context, wanted: &Wanted, rows: &mpsc::Sender<Event>) -> Result<Event, Failure> {
     let started = Instant::now();
     let partial = PartialFile::open(&wanted.folder, &wanted.name, wanted.size, wanted.collision)?;
-    let connection = peer_links::dial(context, &wanted.from, wanted.key).await?;
-    let moved = receive(&connection, wanted, &partial, rows).await;
-    let resumed = match moved {
-        Ok(resumed) => resumed,
-        Err(stopped) => {
-            connection.close(CloseCode::Cancelled);
-            return Err(failure_of(stopped, wanted));
+    let (connection, resumed) = match connect_and_receive(context, wanted, &partial, rows).await {
+        Ok(received) => received,
+        Err(failure) => {
+            partial.discard_if_empty();
+            return Err(failure);
         }
     };
     let path = partial.complete()?;
@@ -100,6 +98,23 @@ async fn fetch_here(context: &Context, wanted: &Wanted, rows: &mpsc::Sender<Even
         resumed,
         millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Moves the missing bytes. Says over which connection, and how many bytes an earlier transfer had left.
+async fn connect_and_receive(
+    context: &Context,
+    wanted: &Wanted,
+    partial: &PartialFile,
+    rows: &mpsc::Sender<Event>,
+) -> Result<(Connection, u64), Failure> {
+    let connection = peer_links::dial(context, &wanted.from, wanted.key).await?;
+    match receive(&connection, wanted, partial, rows).await {
+        Ok(resumed) => Ok((connection, resumed)),
+        Err(stopped) => {
+            connection.close(CloseCode::Cancelled);
+            Err(failure_of(stopped, wanted))
+        }
+    }
 }
 
 /// Receives what is missing. Says how many bytes an earlier transfer had left.

@@ -155,8 +155,11 @@ impl From<ReceiveError> for Failure {
         match error {
             ReceiveError::Exists(_) => Self {
                 kind: FailureKind::Other,
-                ..failure.hint("--overwrite replaces it, --rename takes another name, --out DIR another folder")
+                ..failure.hint("the same with --overwrite replaces it, with --rename it takes another name")
             },
+            ReceiveError::NoFolder(_) => {
+                Self { kind: FailureKind::Usage, ..failure.hint("make it first, or name another one") }
+            }
             ReceiveError::InUse(_) => Self { kind: FailureKind::Other, ..failure },
             ReceiveError::Write { source, .. } if is_disk_full(&source) => {
                 failure.hint("free some space: the same command then goes on from where it stopped")

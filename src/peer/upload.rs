@@ -32,7 +32,7 @@ pub(super) async fn answer(context: Arc<Context>, asker: DialAnnounced, mut stre
     match result {
         Ok(()) => stream.wait_sent().await,
         Err(error) => {
-            tracing::info!(to = %asker.from, %error, "a file stream ended early");
+            context.tell(Event::Note { text: format!("* {} has stopped taking a file: {error}", asker.from) });
             stream.abort(CloseCode::NoProgress);
         }
     }
@@ -80,8 +80,18 @@ async fn find(context: &Context, asker: &DialAnnounced, fetch: Fetch) -> Result<
             Ok(file) if in_file => return Ok((share, file)),
             Ok(_) => refusal = Refusal::BadRange,
             Err(error) => {
-                tracing::warn!(%error, "a shared file cannot be served");
-                refusal = Refusal::FileChanged;
+                context.tell(Event::Note {
+                    text: format!(
+                        "* {} asked for {}, but {error}: share it again, or take it back",
+                        asker.from, share.name
+                    ),
+                });
+                refusal = match error {
+                    ShareError::Changed(_) => Refusal::FileChanged,
+                    ShareError::Read { .. } | ShareError::NotAFile(_) | ShareError::TooLarge(..) => {
+                        Refusal::UnknownFile
+                    }
+                };
             }
         }
     }

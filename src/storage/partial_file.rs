@@ -31,6 +31,9 @@ pub enum ReceiveError {
     /// A file of that name is there.
     #[error("{0} exists already")]
     Exists(PathBuf),
+    /// The folder is not there.
+    #[error("there is no folder {0}")]
+    NoFolder(PathBuf),
     /// Another transfer writes the same file.
     #[error("another transfer is receiving {0}")]
     InUse(PathBuf),
@@ -61,6 +64,9 @@ impl PartialFile {
     /// # Errors
     /// [`ReceiveError`] when the target exists and may not be replaced, or the folder does not take the file.
     pub fn open(folder: &Path, name: &FileName, size: u64, collision: Collision) -> Result<Self, ReceiveError> {
+        if !folder.is_dir() {
+            return Err(ReceiveError::NoFolder(folder.to_owned()));
+        }
         let name = SafeName::from_remote(name);
         let target = folder.join(name.as_str());
         if collision == Collision::Refuse && target.symlink_metadata().is_ok() {
@@ -118,6 +124,14 @@ impl PartialFile {
     /// [`ReceiveError::Write`] when the disk is full, for instance.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), ReceiveError> {
         self.file.write_all_at(bytes, offset).map_err(|source| self.failed(source))
+    }
+
+    /// Removes the part file when nothing has arrived: there is nothing to go on from.
+    pub fn discard_if_empty(self) {
+        let is_empty = self.file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        if is_empty && let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "an empty part file was gone already");
+        }
     }
 
     /// Syncs the whole file to disk and gives it its name. Says where it lies.

@@ -15,7 +15,7 @@ pub enum IdError {
     #[error("{0:?} is not a name: 1 to 32 of a-z 0-9 . _ -, starting with a letter or digit")]
     Name(String),
     /// A word that the program itself uses.
-    #[error("the name {0:?} is reserved, choose another")]
+    #[error("the name {0:?} is reserved: nobody can have it")]
     ReservedName(String),
     /// Not hexadecimal of the right length.
     #[error("{text:?} is not {bytes} bytes in hexadecimal")]
@@ -32,7 +32,7 @@ pub enum IdError {
     #[error("{0} bytes are more than a file may have ({FILE_BYTES_MAX})")]
     FileSize(u64),
     /// An empty or over-long password.
-    #[error("a password has 1 to {PASSWORD_BYTES_MAX} bytes")]
+    #[error("a password is not empty, and not longer than {PASSWORD_BYTES_MAX} bytes")]
     Password,
     /// An over-long search pattern.
     #[error("a search pattern has at most {PATTERN_BYTES_MAX} bytes")]

@@ -93,7 +93,8 @@ fn arguments_that_make_no_sense_are_explained() {
     for name in ["Bad!Name", "-x", "a/b", "all", "", &"a".repeat(33)] {
         usage(&format!("who --server localhost --user={name}"), "error:");
     }
-    for server in ["", "host:0", "host:port", "host:70000", "[::1", "qchat://host", "qchat://host/#abc"] {
+    for server in ["", "http://host", "host:0", "host:port", "host:70000", "[::1", "qchat://host", "qchat://host/#abc"]
+    {
         usage(&format!("who --user alice --server={server}"), "error:");
     }
     usage("serve", "--cert");
@@ -122,7 +123,7 @@ fn two_at_once_on_one_folder_or_port_are_one_too_many() {
         .expect_error(1, &format!("cannot listen on {}", directory.address));
     let second = alice.run("peer", &[]);
     second.expect_error(1, "another qchat uses the profile");
-    assert!(second.stderr.contains("one `qchat peer` per account"), "{}", second.stderr);
+    assert!(second.stderr.contains("another command or peer of this account is running"), "{}", second.stderr);
 
     peer.say("/who");
     peer.event("person");
@@ -165,12 +166,30 @@ fn a_directory_with_another_key_is_not_trusted() {
 
     let refused = alice.run("who", &[]);
 
-    refused.expect_error(7, "has another key than before");
+    refused.expect_error(7, "has another key than the trusted one");
     let known = std::fs::read_to_string(alice.home().join("known_servers")).unwrap();
     assert!(refused.stderr.contains(&format!("trusted {first}")) && known.contains(&first), "{}", refused.stderr);
     let found = refused.stderr.lines().find_map(|line| line.trim().strip_prefix("found ")).unwrap().trim();
     assert!(found.len() == 64 && found != first, "{found}");
     assert!(refused.stderr.contains("known_servers"), "says what to do:\n{}", refused.stderr);
+}
+
+#[test]
+fn a_mistyped_link_is_refused_and_spoils_nothing() {
+    let world = World::new();
+    let directory = world.directory();
+    let home = world.path("home-of-alice");
+    let visit = |fingerprint: &str| {
+        let link = format!("qchat://{}/#{fingerprint}", directory.address);
+        let arguments = format!("who --user alice --home {} --server {link}", home.display());
+        Process::spawn(world.qchat(&arguments)).outcome()
+    };
+    let right = fingerprint(&world.person("bob", &directory).peer().outcome());
+
+    visit(&"ab".repeat(32)).expect_error(7, "has another key than the trusted one");
+
+    // Known again, and only then is it asked who alice is.
+    visit(&right).expect_error(1, "nobody of that name has an account here");
 }
 
 #[test]

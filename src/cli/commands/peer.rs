@@ -160,6 +160,9 @@ impl Face {
                 else => break,
             }
         }
+        if !self.running.is_empty() {
+            self.output.talk("* what was unfinished has stopped; a transfer goes on when you give its command again");
+        }
         while let Ok(event) = events.try_recv() {
             self.show(event).await?;
         }
@@ -168,10 +171,12 @@ impl Face {
 
     /// Starts a command; its rows appear as they come.
     async fn run(&mut self, command: Command) {
+        let lists = matches!(command, Command::Who | Command::Find { .. } | Command::Shared | Command::Offers);
         let mut rows = self.handle.run(command).await;
         let (output, names) = (self.output.clone(), self.names.clone());
         self.running.spawn(async move {
             let mut was_told = false;
+            let mut is_empty = true;
             while let Some(row) = rows.recv().await {
                 match row {
                     // The fate of a message is an event of the peer, which shows it once; but that it still waits is
@@ -180,8 +185,10 @@ impl Face {
                     Event::Stored { .. } | Event::Queued { .. } => {}
                     Event::NotSent { .. } => was_told = true,
                     Event::Failed { failure } if !was_told => output.failure(&failure),
+                    Event::Done if lists && is_empty => output.talk("* nothing"),
                     Event::Done | Event::Failed { .. } => {}
                     row => {
+                        is_empty = false;
                         names.notice(&row);
                         output.event(&row);
                     }

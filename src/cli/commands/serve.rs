@@ -41,7 +41,7 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
     if output.is_json() {
         output.json(&Listening { address, fingerprint, link });
     } else {
-        output.line(&format!("listening on {address}, key {fingerprint}, link {link}"));
+        output.line(&format!("key   {fingerprint}\nlink  {link}\nlistening on {address}"));
     }
     let stdin_closed = args.stop_with_stdin;
     directory
@@ -65,5 +65,9 @@ async fn stdin_ended() {
 }
 
 fn failure(error: DirectoryError) -> Failure {
-    Failure::new(FailureKind::Other, error.to_string())
+    let failure = Failure::new(FailureKind::Other, error.to_string());
+    match error {
+        DirectoryError::InUse { .. } => failure.hint("each directory needs a folder of its own: --data DIR"),
+        _ => failure,
+    }
 }
