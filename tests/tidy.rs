@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("seal", &["wire"]),
     ("protocol", &["wire"]),
     ("transport", &["wire", "seal"]),
-    ("storage", &["wire", "seal", "database", "clock"]),
+    ("storage", &["wire", "seal", "protocol", "database", "clock"]),
     ("directory", &["wire", "seal", "protocol", "transport", "database", "clock"]),
     ("peer", &["wire", "seal", "protocol", "transport", "storage", "database", "clock"]),
     ("cli", &["wire", "seal", "transport", "storage", "directory", "peer", "clock"]),
@@ -40,6 +40,7 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
         &["std::fs", "tokio::fs"],
         &["src/storage", "src/database.rs", "src/transport/certificate.rs", "src/directory/server.rs", "src/cli"],
     ),
+    (&["qrcode"], &["src/cli/qr_code.rs"]),
     (&["clap", "anyhow", "rustyline", "rpassword", "indicatif", "tracing_subscriber"], &["src/cli"]),
     (&["println!", "eprintln!", "print!", "eprint!", "io::stdout", "io::stderr"], &["src/cli/output.rs"]),
 ];

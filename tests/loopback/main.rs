@@ -9,3 +9,4 @@ mod hostile;
 mod people;
 mod secrecy;
 mod streams;
+mod trust;
