@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("seal", &["wire"]),
     ("protocol", &["wire"]),
     ("transport", &["wire", "seal"]),
-    ("storage", &["wire", "seal", "database", "clock"]),
+    ("storage", &["wire", "seal", "protocol", "database", "clock"]),
     ("directory", &["wire", "seal", "protocol", "transport", "database", "clock"]),
     ("peer", &["wire", "seal", "protocol", "transport", "storage", "database", "clock"]),
     ("cli", &["wire", "seal", "transport", "storage", "directory", "peer", "clock"]),
@@ -41,6 +41,7 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
         &["src/storage", "src/database.rs", "src/transport/certificate.rs", "src/directory/server.rs", "src/cli"],
     ),
     (&["clap", "anyhow", "rustyline", "rpassword", "indicatif", "jiff", "tracing_subscriber"], &["src/cli"]),
+    (&["qrcode"], &["src/cli/qr_code.rs"]),
     (&["println!", "eprintln!", "print!", "eprint!", "io::stdout", "io::stderr"], &["src/cli/output.rs"]),
 ];
 

@@ -70,6 +70,10 @@ pub(super) enum Verb {
     Send(Send),
     /// Fetch a shared file.
     Get(Get),
+    /// Show the safety number that you and somebody compare, to know that nobody is in between.
+    Verify(Verify),
+    /// Accept the other key of somebody you had verified.
+    Trust(Trust),
 }
 
 /// Who you are and where your directory is.
@@ -211,6 +215,25 @@ pub(super) struct Get {
     /// Take another name, `file (1)`, when there is a file of that name.
     #[arg(long)]
     pub(super) rename: bool,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Verify {
+    /// Whose key.
+    pub(super) name: PeerName,
+    /// Note that you have compared the number: from then on no other key is used without your word.
+    #[arg(long)]
+    pub(super) mark: bool,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Trust {
+    /// Whose key.
+    pub(super) name: PeerName,
     #[command(flatten)]
     pub(super) login: Login,
 }

@@ -12,6 +12,7 @@ mod words;
 mod exit;
 mod output;
 mod prompt;
+mod qr_code;
 
 use std::process::ExitCode;
 

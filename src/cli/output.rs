@@ -9,9 +9,10 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use serde::Serialize;
 
 use super::args::{Color, Look};
+use super::qr_code;
 use crate::peer::event::{Activity, Event};
 use crate::peer::failure::Failure;
-use crate::wire::ids::{UnixMillis, is_unprintable};
+use crate::wire::ids::{PeerName, UnixMillis, is_unprintable};
 
 /// What prints lines above a line that is being typed.
 pub(super) type LinePrinter = Box<dyn FnMut(String) -> io::Result<()> + Send>;
@@ -200,8 +201,15 @@ impl Output {
             Event::Queued { to, .. } => format!("* queued for {to}: in the outbox, sent when the directory is back"),
             Event::Stored { to, .. } => format!("* sent to {to}"),
             Event::NotSent { to, failure, .. } => format!("* not sent to {to}: {}", printable(&failure.message)),
-            Event::KeyChanged { name, old, new } => {
+            Event::KeyChanged { name, old, new, held: false } => {
                 format!("! the key of {name} has changed: {old} is now {new}; ask them whether that is right")
+            }
+            Event::KeyChanged { name, old, new, held: true } => format!(
+                "! {name} shows another key than the one you verified: {old} is now {new}; nothing is sent to it or \
+                 taken from it until `trust {name}`; ask them first whether it is theirs"
+            ),
+            Event::Contact { name, safety_number, verified_at, offered_safety_number, .. } => {
+                contact(name, safety_number, *verified_at, offered_safety_number.as_deref())
             }
             Event::Offer { from, id, name, size, .. } => format!(
                 "* {from} offers {} ({}): /accept {id:.8} or /decline {id:.8}",
@@ -240,6 +248,48 @@ impl Output {
             Event::Progress { .. } | Event::Done | Event::Failed { .. } => return None,
         })
     }
+}
+
+/// What two people compare, and what there is to do next.
+fn contact(name: &PeerName, number: &str, verified_at: Option<UnixMillis>, offered: Option<&str>) -> String {
+    let mut text = format!("safety number with {name}:\n{}", in_groups(number));
+    if is_read_by_a_person()
+        && let Some(code) = qr_code::lines(number)
+    {
+        text.push_str(&format!("\n{code}"));
+    }
+    text.push_str(&match (verified_at, offered) {
+        (_, Some(other)) => format!(
+            "\nTHE KEY HAS CHANGED since you verified it. With the new key the number is\n{}\nNothing is sent to the \
+             new key or taken from it. Ask {name}, not through qchat, whether it is theirs: `trust {name}` accepts it.",
+            in_groups(other)
+        ),
+        (Some(when), None) => format!("\nverified since {}", date(when)),
+        (None, None) => format!(
+            "\nnot verified. Compare it with what {name} sees, on the telephone or side by side: if it is the same, \
+             nobody is in between, and `verify {name} --mark` notes that."
+        ),
+    });
+    text
+}
+
+/// Digits in groups of five, four groups a line.
+fn in_groups(digits: &str) -> String {
+    let groups: Vec<&str> = digits.as_bytes().chunks(5).filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.chunks(4).map(|line| format!("    {}", line.join(" "))).collect::<Vec<_>>().join("\n")
+}
+
+/// The day of a time, UTC (the civil calendar from days, H. Hinnant, 2013).
+fn date(UnixMillis(millis): UnixMillis) -> String {
+    let days = millis / 86_400_000 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 impl Bar {
@@ -359,6 +409,21 @@ mod tests {
         assert_eq!(printable("a\rb\u{202e}c\u{9b}d"), "a\\rb\\u{202e}c\\u{9b}d");
         assert_eq!(printable("one\ntwo"), "one\n    two");
         assert_eq!(printable("Grüße 👋"), "Grüße 👋");
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        let check = |seconds: u64, day: &str| assert_eq!(date(UnixMillis(seconds * 1_000)), day);
+        check(0, "1970-01-01");
+        check(951_782_400, "2000-02-29");
+        check(951_868_800, "2000-03-01");
+        check(1_767_225_599, "2025-12-31");
+        check(4_107_542_400, "2100-03-01");
+    }
+
+    #[test]
+    fn digits_are_shown_in_groups_of_five() {
+        assert_eq!(in_groups("012345678901234567890"), "    01234 56789 01234 56789\n    0");
     }
 
     #[test]

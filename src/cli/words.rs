@@ -32,7 +32,7 @@ const fn word(name: &'static str, arguments: &'static str, purpose: &'static str
 }
 
 /// All commands, in the order of `/help`.
-pub(super) const WORDS: [Word; 13] = [
+pub(super) const WORDS: [Word; 15] = [
     word("/who", "", "who is online"),
     word("/msg", "NAME TEXT", "send a message; it waits when they are offline"),
     word("/share", "PATH", "publish a file"),
@@ -44,6 +44,8 @@ pub(super) const WORDS: [Word; 13] = [
     word("/offers", "", "files that others offer you"),
     word("/accept", "[--overwrite|--rename] [NAME|ID]", "fetch an offered file"),
     word("/decline", "[NAME|ID]", "turn an offered file down"),
+    word("/verify", "NAME [--mark]", "the number to compare with them; --mark once you have"),
+    word("/trust", "NAME", "accept the other key of somebody you had verified"),
     word("/help", "", "this list"),
     word("/quit", "", "leave; messages wait for you at the directory"),
 ];
@@ -96,6 +98,15 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
             let (collision, rest) = collision(rest);
             Command::Accept { offer: rest.to_owned(), folder, collision }
         }
+        "/verify" => {
+            let (name, mark) = match one(word, rest)?.split_once(char::is_whitespace) {
+                None => (rest, false),
+                Some((name, last)) if last.trim() == "--mark" => (name, true),
+                Some(_) => return Err(missing(word)),
+            };
+            Command::Verify { name: PeerName::parse(name).map_err(usage)?, mark }
+        }
+        "/trust" => Command::Trust { name: PeerName::parse(one(word, rest)?).map_err(usage)? },
         "/decline" => Command::Decline { offer: rest.to_owned() },
         word if word.starts_with('/') => {
             return Err(
@@ -183,6 +194,17 @@ mod tests {
         assert!(
             matches!(run("/get bob:my file: 2.txt"), Command::Get { source, .. } if source == Source::Named { owner: to, name })
         );
+    }
+
+    #[test]
+    fn verifying_takes_a_name_and_perhaps_a_mark() {
+        let name = PeerName::parse("bob").unwrap();
+        assert_eq!(run("/verify bob"), Command::Verify { name: name.clone(), mark: false });
+        assert_eq!(run("/verify bob  --mark"), Command::Verify { name: name.clone(), mark: true });
+        assert_eq!(run("/trust bob"), Command::Trust { name });
+        for line in ["/verify", "/verify bob carol", "/verify bob mark", "/trust", "/trust a b"] {
+            assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
+        }
     }
 
     #[test]

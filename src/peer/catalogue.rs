@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::commands::Rows;
+use super::contacts;
 use super::context::{Context, unexpected};
 use super::download::{self, Wanted};
 use super::event::{Activity, Event};
 use super::failure::{Failure, FailureKind};
 use super::handle::Source;
 use super::progress::Progress;
-use crate::clock::now_millis;
-use crate::storage::contacts::{self, Pinned};
 use crate::storage::partial_file::Collision;
 use crate::storage::shares::{self, Audience, HashedFile, ShareError, SharedFile};
 use crate::wire::catalog::{Cursor, Entry, EntryKind, Found, Query, Scope};
@@ -143,13 +142,10 @@ pub(super) async fn get(
     rows: &Rows,
 ) -> Result<(), Failure> {
     let Found { owner, entry, .. } = locate(context, source).await?;
-    let identity = context.identify(&owner).await?;
-    if let Pinned::Changed { old } = contacts::pin(context.database(), &owner, identity.key, now_millis()).await? {
-        rows.row(Event::KeyChanged { name: owner.clone(), old, new: identity.key }).await;
-    }
+    let key = contacts::identify(context, &owner).await?.key;
     let wanted = Wanted {
         from: owner,
-        key: identity.key,
+        key,
         name: entry.name,
         size: entry.size.bytes(),
         digest: entry.digest,

@@ -85,6 +85,8 @@ pub enum Event {
         old: PeerKey,
         /// The key they have now.
         new: PeerKey,
+        /// Whether it is kept out until it is accepted, because the one before was verified.
+        held: bool,
     },
     /// Somebody offers a file.
     Offer {
@@ -206,6 +208,21 @@ pub enum Event {
     Unshared {
         /// Its name for others.
         name: FileName,
+    },
+    /// What is known of a person's key.
+    Contact {
+        /// Whose.
+        name: PeerName,
+        /// The key that is talked to.
+        key: PeerKey,
+        /// The 60 digits that both sides compare.
+        safety_number: String,
+        /// When they were compared, if ever.
+        verified_at: Option<UnixMillis>,
+        /// Another key that was shown since, and not accepted.
+        offered_key: Option<PeerKey>,
+        /// The digits there would be with that key.
+        offered_safety_number: Option<String>,
     },
     /// Something worth a line that is no row of an answer.
     Note {

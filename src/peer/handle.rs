@@ -71,6 +71,18 @@ pub enum Command {
         /// What to do when there is a file of that name.
         collision: Collision,
     },
+    /// Shows what is known of a person's key. Row: [`Event::Contact`].
+    Verify {
+        /// Whose.
+        name: PeerName,
+        /// Whether to note that the safety number was compared.
+        mark: bool,
+    },
+    /// Accepts a verified person's other key. Row: [`Event::Contact`].
+    Trust {
+        /// Whose.
+        name: PeerName,
+    },
     /// Turns an offer down.
     Decline {
         /// As in [`Command::Accept`].

@@ -1,16 +1,14 @@
 //! Takes what the directory delivers: opens the seal, keeps it on disk, and only then says that it was taken.
 
+use super::contacts;
 use super::context::Context;
 use super::event::Event;
-use super::failure::Failure;
-use crate::clock::now_millis;
+use super::failure::{Failure, FailureKind};
 use crate::seal::envelope;
-use crate::storage::contacts::{self, Pinned};
 use crate::storage::messages::{self, Incoming};
 use crate::storage::prekeys;
 use crate::wire::account::LoginKind;
 use crate::wire::directory::{PushAnswer, PushReply};
-use crate::wire::ids::PeerName;
 use crate::wire::limits::OPEN_OFFERS_MAX;
 use crate::wire::message::{Body, Delivery, InnerMessage};
 use crate::wire::refusal::Refusal;
@@ -39,7 +37,14 @@ async fn take_all(context: &Context, delivery: Delivery) -> Result<PushAnswer, F
         tracing::warn!(from = %delivery.from, "an offer was left at the directory: too many wait for an answer");
         return Ok(Ok(PushReply::Left));
     }
-    pin(context, &delivery.from, &message).await?;
+    match contacts::meet(context, &delivery.from, message.sender).await {
+        Ok(_) => {}
+        Err(failure) if failure.kind == FailureKind::Authentication => {
+            tracing::warn!(from = %delivery.from, key = %message.sender, "a message signed by an unaccepted key was left");
+            return Ok(Ok(PushReply::Left));
+        }
+        Err(failure) => return Err(failure),
+    }
     let incoming = Incoming { from: delivery.from, message };
     if messages::put_incoming(context.database(), &incoming).await? {
         settle(context, &incoming).await?;
@@ -77,13 +82,6 @@ async fn open(context: &Context, delivery: &Delivery) -> Result<Option<InnerMess
             Ok(None)
         }
     }
-}
-
-async fn pin(context: &Context, from: &PeerName, message: &InnerMessage) -> Result<(), Failure> {
-    if let Pinned::Changed { old } = contacts::pin(context.database(), from, message.sender, now_millis()).await? {
-        context.tell(Event::KeyChanged { name: from.clone(), old, new: message.sender });
-    }
-    Ok(())
 }
 
 /// Ends an offer of ours that its recipient declined. Says whether it was ours.

@@ -9,6 +9,7 @@ pub mod driver;
 
 mod catalogue;
 mod commands;
+mod contacts;
 pub mod context;
 mod inbox;
 mod messages;

@@ -9,13 +9,13 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::catalogue::{file_name, hash};
 use super::commands::Rows;
+use super::contacts;
 use super::context::Context;
 use super::download::{self, Wanted};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::messages;
 use crate::seal::random::{self, OsRandom};
-use crate::storage::contacts;
 use crate::storage::messages::{OpenOffer, close_offer, open_offers};
 use crate::storage::partial_file::Collision;
 use crate::storage::shares::{self, Audience, SharedFile};
@@ -32,7 +32,7 @@ pub(super) async fn send(
     rows: &Rows,
 ) -> Result<(), Failure> {
     let name = file_name(&path)?;
-    let identity = context.identify(&to).await?;
+    let identity = contacts::identify(context, &to).await?;
     let is_errand = matches!(context.account.kind, LoginKind::Errand { .. });
     if is_errand && !identity.online {
         return Err(Failure::new(FailureKind::Offline, format!("{to} is not online"))
@@ -110,9 +110,7 @@ pub(super) async fn accept(
     rows: &Rows,
 ) -> Result<(), Failure> {
     let OpenOffer { id, from, offer } = choose(context, which).await?;
-    let key = contacts::pinned_key(context.database(), &from)
-        .await?
-        .ok_or_else(|| Failure::new(FailureKind::Authentication, format!("the key of {from} is not known")))?;
+    let key = contacts::identify(context, &from).await?.key;
     let Offer { name, size, digest } = offer;
     let wanted = Wanted { from, key, name, size: size.bytes(), digest, folder, collision };
     let received = download::fetch(context, wanted, rows.sender()).await?;

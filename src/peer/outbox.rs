@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::contacts;
 use super::context::Context;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
@@ -16,7 +17,6 @@ use crate::clock::now_millis;
 use crate::protocol::backoff::Backoff;
 use crate::seal::random::{self, OsRandom};
 use crate::seal::{envelope, prekey};
-use crate::storage::contacts::{self, Pinned};
 use crate::storage::messages::{self, Fate, Outgoing};
 use crate::wire::account::SignedPrekey;
 use crate::wire::directory::DirectoryRequest;
@@ -140,14 +140,7 @@ async fn enqueue(context: &Context, Enqueue { to, id, body, written }: Enqueue) 
 }
 
 async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> Result<(), Failure> {
-    let recipient = match contacts::pinned_key(context.database(), to).await? {
-        Some(key) => key,
-        None => {
-            let identity = context.identify(to).await?;
-            contacts::pin(context.database(), to, identity.key, now_millis()).await?;
-            identity.key
-        }
-    };
+    let recipient = contacts::pinned_key(context, to).await?;
     messages::put_outgoing(context.database(), to, context.key(), recipient, id, now_millis(), body)
         .await?
         .map(|_| ())
@@ -209,6 +202,12 @@ async fn deliver(
             Err(failure) if failure.refusal == Some(Refusal::PrekeyChanged.number()) => {
                 prekeys.remove(to);
             }
+            // The person is told what the new key is before they hear that this was not sent.
+            Err(failure) if failure.refusal == Some(Refusal::KeyChanged.number()) => {
+                prekeys.remove(to);
+                fetch_prekey(context, to, message.recipient).await?;
+                return Err(failure);
+            }
             Ok(()) => {
                 prekeys.insert(to.clone(), signed);
                 return Ok(());
@@ -222,10 +221,7 @@ async fn deliver(
 /// The prekey of a person, proven to be theirs: one without the signature of the expected key is never sealed to.
 async fn fetch_prekey(context: &Context, to: &PeerName, key: PeerKey) -> Result<SignedPrekey, Failure> {
     let identity = context.identify(to).await?;
-    if identity.key != key {
-        if let Pinned::Changed { old } = contacts::pin(context.database(), to, identity.key, now_millis()).await? {
-            context.tell(Event::KeyChanged { name: to.clone(), old, new: identity.key });
-        }
+    if contacts::meet(context, to, identity.key).await? != key {
         return Err(Failure::from(Refusal::KeyChanged).hint("send it again to use the new key"));
     }
     let signed = identity.prekey.ok_or(Refusal::NoPrekey)?;

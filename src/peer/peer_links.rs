@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use super::contacts;
 use super::context::{Context, unexpected};
 use super::failure::{Failure, FailureKind};
 use super::upload;
@@ -45,6 +46,14 @@ pub(super) async fn dial(context: &Context, to: &PeerName, key: PeerKey) -> Resu
 
 /// Expects a dial that the directory announces, when there is anything for the dialler to fetch.
 pub(super) async fn expect(context: &Context, announced: DialAnnounced) -> PushAnswer {
+    match contacts::is_impostor(context, &announced.from, announced.key).await {
+        Ok(false) => {}
+        Ok(true) => return Err(Refusal::NotAccepted),
+        Err(failure) => {
+            tracing::error!(%failure, "the profile cannot be read");
+            return Err(Refusal::Storage);
+        }
+    }
     match shares::serves(context.database(), announced.key).await {
         Ok(true) => {}
         Ok(false) => return Err(Refusal::NotAccepted),

@@ -5,3 +5,4 @@ pub mod groups;
 pub mod lockout;
 pub mod new_accounts;
 pub mod source;
+pub mod trust;

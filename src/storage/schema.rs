@@ -1,7 +1,8 @@
 //! The tables of a profile's database. A released migration is never changed; a new one is appended.
 
 /// Applied in order, each once.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE contact (
         name TEXT PRIMARY KEY,
         key BLOB NOT NULL,
@@ -52,4 +53,10 @@ pub(super) const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (recipient, name, offer)
     ) STRICT;
     CREATE INDEX shared_file_by_digest ON shared_file (digest);
-    "];
+    ",
+    "
+    ALTER TABLE contact ADD COLUMN verified_at INTEGER;
+    -- another key that was shown for a verified contact, and not accepted
+    ALTER TABLE contact ADD COLUMN offered_key BLOB;
+    ",
+];

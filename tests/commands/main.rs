@@ -5,5 +5,6 @@ mod files;
 mod program;
 mod secrets;
 mod terminal;
+mod trust;
 mod verbs;
 mod wrong;

@@ -129,6 +129,19 @@ fn a_control_sequence_in_a_message_arrives_escaped() {
 }
 
 #[test]
+fn a_safety_number_comes_with_a_code_for_the_telephone() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, _bob) = (known(&world, "alice", &directory), known(&world, "bob", &directory));
+
+    let mut terminal = Terminal::open(&alice, "verify bob");
+    terminal.shows("safety number with bob:");
+    terminal.shows("█ ▄▄▄▄▄ █");
+    terminal.shows("not verified");
+    assert_eq!(terminal.exit_code(), 0);
+}
+
+#[test]
 fn a_wrong_password_can_be_typed_again() {
     let world = World::new();
     let directory = world.directory();

@@ -6,6 +6,8 @@ mod world;
 mod chunks;
 mod files;
 mod hostile;
+mod hostile_directory;
 mod people;
 mod secrecy;
 mod streams;
+mod trust;

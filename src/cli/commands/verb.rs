@@ -3,7 +3,8 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use tokio::sync::oneshot;
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::{broadcast, oneshot};
 
 use super::stop_signal;
 use crate::cli::args::{self, Verb};
@@ -55,6 +56,8 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
             let source = words::source(&args.source)?;
             (vec![Command::Get { source, folder: absolute(args.out)?, collision }], args.login)
         }
+        Verb::Verify(args) => (vec![Command::Verify { name: args.name, mark: args.mark }], args.login),
+        Verb::Trust(args) => (vec![Command::Trust { name: args.name }], args.login),
         Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) => {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
@@ -125,6 +128,7 @@ fn peer_stopped() -> Failure {
 
 async fn as_errand(commands: Vec<Command>, peer: Peer, output: &Output) -> Result<(), Failure> {
     let handle = peer.handle();
+    let mut heard = handle.events();
     let (finished, stop) = oneshot::channel::<()>();
     let work = async {
         // Dropped at the end, however it comes: that stops the peer.
@@ -132,6 +136,9 @@ async fn as_errand(commands: Vec<Command>, peer: Peer, output: &Output) -> Resul
         for command in commands {
             let mut events = handle.run(command).await;
             while let Some(event) = events.recv().await {
+                if event.is_last() {
+                    show_warnings(&mut heard, output);
+                }
                 if let Some(end) = show(event, output) {
                     end?;
                     break;
@@ -146,6 +153,17 @@ async fn as_errand(commands: Vec<Command>, peer: Peer, output: &Output) -> Resul
     });
     let (done, ended) = tokio::join!(work, running);
     done.and(ended)
+}
+
+/// Shows what must not be missed of the peer's own events.
+fn show_warnings(heard: &mut broadcast::Receiver<Event>, output: &Output) {
+    loop {
+        match heard.try_recv() {
+            Ok(event @ Event::KeyChanged { .. }) => drop(show(event, output)),
+            Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+        }
+    }
 }
 
 /// Shows an event; the last one of a command gives its result.

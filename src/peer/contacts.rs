@@ -1,0 +1,105 @@
+//! The one place that decides whose key is talked to: messages, offers and files of both directions ask here.
+
+use super::commands::Rows;
+use super::context::Context;
+use super::event::Event;
+use super::failure::{Failure, FailureKind};
+use crate::clock::now_millis;
+use crate::protocol::trust::{Trust, Verdict};
+use crate::seal::safety_number::SafetyNumber;
+use crate::storage::contacts;
+use crate::wire::account::{Identity, LoginKind};
+use crate::wire::ids::{PeerKey, PeerName};
+use crate::wire::refusal::CloseCode;
+
+/// Judges a key that a person shows, or that the directory shows for them, and tells of a change. What comes back may
+/// be talked to.
+pub(super) async fn meet(context: &Context, name: &PeerName, shown: PeerKey) -> Result<PeerKey, Failure> {
+    match contacts::meet(context.database(), name, shown, now_millis()).await? {
+        Verdict::First | Verdict::Same => {}
+        Verdict::Replaced { old } => {
+            context.tell(Event::KeyChanged { name: name.clone(), old, new: shown, held: false });
+        }
+        Verdict::Held { pinned, is_news } => {
+            if is_news {
+                context.tell(Event::KeyChanged { name: name.clone(), old: pinned, new: shown, held: true });
+            }
+            return Err(held(name));
+        }
+    }
+    Ok(shown)
+}
+
+/// A person as the directory knows them, with a key that may be talked to.
+pub(super) async fn identify(context: &Context, name: &PeerName) -> Result<Identity, Failure> {
+    let identity = context.identify(name).await?;
+    meet(context, name, identity.key).await.map_err(|failure| failure.about(name))?;
+    Ok(identity)
+}
+
+/// The pinned key of a person; the first time the directory's word is taken for it.
+pub(super) async fn pinned_key(context: &Context, name: &PeerName) -> Result<PeerKey, Failure> {
+    match contacts::known(context.database(), name).await? {
+        Some(trust) => Ok(trust.key),
+        None => Ok(identify(context, name).await?.key),
+    }
+}
+
+/// Whether somebody passes for a contact whose verified key is another one.
+pub(super) async fn is_impostor(context: &Context, name: &PeerName, key: PeerKey) -> Result<bool, Failure> {
+    let known = contacts::known(context.database(), name).await?;
+    Ok(known.is_some_and(|trust| trust.verified_at.is_some() && trust.key != key))
+}
+
+fn held(name: &PeerName) -> Failure {
+    Failure::new(
+        FailureKind::Authentication,
+        "the key is another one than the one you verified, so nothing is sent to it or taken from it",
+    )
+    .hint(format!("ask {name} whether it is theirs (`verify {name}` shows the numbers); `trust {name}` accepts it"))
+}
+
+/// Shows what is known of a person's key, and with `mark` notes that it was compared.
+pub(super) async fn verify(context: &Context, name: PeerName, mark: bool, rows: &Rows) -> Result<(), Failure> {
+    if name == context.account.name {
+        return Err(Failure::new(FailureKind::Usage, "this is yourself: name the person whose key you want to verify"));
+    }
+    pinned_key(context, &name).await?;
+    if mark {
+        let now = now_millis();
+        contacts::change(context.database(), &name, now, move |trust| trust.verify(now).ok())
+            .await?
+            .ok_or_else(|| held(&name).about(&name))?;
+    }
+    show(context, name, rows).await
+}
+
+/// Accepts the other key of a contact, which is not verified then.
+pub(super) async fn trust(context: &Context, name: PeerName, rows: &Rows) -> Result<(), Failure> {
+    contacts::change(context.database(), &name, now_millis(), Trust::accept).await?.ok_or_else(|| {
+        Failure::new(FailureKind::Other, format!("{name} has shown no other key that you could accept"))
+            .hint(format!("`verify {name}` shows what is known of their key"))
+    })?;
+    show(context, name, rows).await?;
+    let session = context.session.borrow().clone();
+    if let (LoginKind::Resident, Some(session)) = (context.account.kind, session) {
+        // What was kept back lies at the directory, which pushes it again to the next session only.
+        session.close(CloseCode::Done);
+    }
+    Ok(())
+}
+
+async fn show(context: &Context, name: PeerName, rows: &Rows) -> Result<(), Failure> {
+    let Some(trust) = contacts::known(context.database(), &name).await? else { return Ok(()) };
+    let number = |key| SafetyNumber::of((&context.account.name, &context.key()), (&name, key)).digits().to_owned();
+    rows.row(Event::Contact {
+        key: trust.key,
+        safety_number: number(&trust.key),
+        verified_at: trust.verified_at,
+        offered_key: trust.offered,
+        offered_safety_number: trust.offered.as_ref().map(number),
+        name: name.clone(),
+    })
+    .await;
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! A directory that lies: it hands out false keys and prekeys for bob, and delivers what bob never wrote.
+
+use std::sync::{Arc, Mutex};
+
+use qchat::clock::now_millis;
+use qchat::peer::event::Event;
+use qchat::peer::failure::{Failure, FailureKind};
+use qchat::peer::handle::{Command, Source};
+use qchat::seal::envelope;
+use qchat::seal::identity::IdentityKey;
+use qchat::seal::prekey::PrekeySecret;
+use qchat::seal::random::OsRandom;
+use qchat::storage::partial_file::Collision;
+use qchat::transport::certificate::DirectoryCertificate;
+use qchat::transport::connection::Connection;
+use qchat::transport::endpoint::Endpoint;
+use qchat::transport::stream::Stream;
+use qchat::transport::tuning::Network;
+use qchat::wire::account::{Identity, LoggedIn, LoginKind, SignedPrekey};
+use qchat::wire::catalog::{Entry, EntryKind, Found, Scope};
+use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use qchat::wire::ids::{Epoch, FileDigest, FileSize, MessageId, Signature, UnixMillis};
+use qchat::wire::message::{Body, Delivery, Envelope, InnerMessage, Text};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::world::{Machine, PASSWORD, Place, TestPeer, file_name, in_time, name};
+
+/// What the directory says of bob, what it was given to carry, and alice's prekey, to seal to her.
+struct Lies {
+    bob: Identity,
+    delivered: Vec<Envelope>,
+    dialled: bool,
+    prekey: Option<SignedPrekey>,
+}
+
+struct HostileDirectory {
+    lies: Arc<Mutex<Lies>>,
+    session: watch::Receiver<Option<Connection>>,
+    _serving: JoinSet<()>,
+    _certificate: TempDir,
+}
+
+impl HostileDirectory {
+    /// Starts it with an honest bob, and alice's peer, who has not talked to him.
+    async fn with_alice(bob: &IdentityKey) -> (Self, TestPeer) {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = DirectoryCertificate::load_or_create(folder.path()).unwrap();
+        let endpoint = Endpoint::directory("127.0.0.1:0".parse().unwrap(), &certificate, Network::default()).unwrap();
+        let place = Place { address: endpoint.local_address().unwrap(), fingerprint: certificate.fingerprint() };
+        let lies = Lies { bob: identity_of(bob), delivered: Vec::new(), dialled: false, prekey: None };
+        let lies = Arc::new(Mutex::new(lies));
+        let (sessions, session) = watch::channel(None);
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(endpoint, lies.clone(), sessions));
+        let alice = Machine::new(place, "alice").start(LoginKind::Resident, Some(PASSWORD), true).await.unwrap();
+        (Self { lies, session, _serving: serving, _certificate: folder }, alice)
+    }
+
+    /// What it says of bob from now on.
+    fn says(&self, change: impl FnOnce(&mut Identity)) {
+        change(&mut self.lies.lock().unwrap().bob);
+    }
+
+    /// How many envelopes of alice's it was given.
+    fn carried(&self) -> usize {
+        self.lies.lock().unwrap().delivered.len()
+    }
+
+    /// Seals a text to alice as somebody else would.
+    fn sealed(&self, sender: &IdentityKey, alice: &TestPeer, text: &str) -> Envelope {
+        let prekey = self.lies.lock().unwrap().prekey.clone().expect("alice has published one");
+        let id = MessageId::from_bytes(qchat::seal::random::array(&mut OsRandom));
+        let body = Body::Text(Text::parse(text).unwrap());
+        let message = InnerMessage {
+            sender: sender.public(),
+            recipient: alice.key(),
+            id,
+            sequence: 1,
+            sent_at: now_millis(),
+            body,
+        };
+        envelope::seal(sender, &message, &prekey, &mut OsRandom).unwrap()
+    }
+
+    /// Delivers an envelope under bob's name.
+    async fn delivers_as_bob(&self, envelope: Envelope) -> PushReply {
+        let session = self.session.borrow().clone().expect("alice is here");
+        let push = DirectoryPush::Delivery(Box::new(Delivery { from: name("bob"), envelope }));
+        let answer: PushAnswer = in_time(session.request(&push)).await.unwrap();
+        answer.unwrap()
+    }
+}
+
+async fn serve(endpoint: Endpoint, lies: Arc<Mutex<Lies>>, sessions: watch::Sender<Option<Connection>>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let Ok(connection) = incoming.accept().await else { continue };
+        connection.raise_limits_after_login();
+        sessions.send_replace(Some(connection.clone()));
+        while let Ok(mut stream) = connection.accept_stream().await {
+            if answer(&mut stream, &lies).await.is_none() {
+                break;
+            }
+        }
+    }
+}
+
+async fn answer(stream: &mut Stream, lies: &Mutex<Lies>) -> Option<()> {
+    let request: DirectoryRequest = stream.read_frame().await.ok()?;
+    let answer: DirectoryAnswer = Ok(reply(request, &mut lies.lock().unwrap()));
+    stream.write_frame(&answer).await.ok()?;
+    stream.finish();
+    Some(())
+}
+
+fn reply(request: DirectoryRequest, lies: &mut Lies) -> DirectoryReply {
+    match request {
+        DirectoryRequest::Login(_) => DirectoryReply::LoggedIn(LoggedIn {
+            epoch: Epoch(1),
+            created: true,
+            observed: "127.0.0.1:9".parse().unwrap(),
+            prekey: None,
+            waiting: 0,
+        }),
+        DirectoryRequest::Identify { .. } => DirectoryReply::Identity(Box::new(lies.bob.clone())),
+        DirectoryRequest::PutPrekey(prekey) => {
+            lies.prekey = Some(*prekey);
+            DirectoryReply::Done
+        }
+        DirectoryRequest::Deliver { envelope, .. } => {
+            lies.delivered.push(*envelope);
+            DirectoryReply::Done
+        }
+        DirectoryRequest::Find { .. } => {
+            let entry = Entry {
+                name: file_name("photo.jpg"),
+                size: FileSize::try_from(5).unwrap(),
+                digest: FileDigest::from_bytes([5; 32]),
+                kind: EntryKind::File,
+                scope: Scope::Everyone,
+            };
+            DirectoryReply::Entries { found: vec![Found { owner: name("bob"), online: true, entry }], more: false }
+        }
+        DirectoryRequest::Dial(_) => {
+            lies.dialled = true;
+            DirectoryReply::Done
+        }
+        _ => DirectoryReply::Done,
+    }
+}
+
+/// What an honest directory would say of somebody called bob with this key.
+fn identity_of(key: &IdentityKey) -> Identity {
+    let prekey = Some(prekey_of(key, now_millis().plus_millis(3_600_000)));
+    Identity { name: name("bob"), key: key.public(), prekey, online: true }
+}
+
+fn prekey_of(key: &IdentityKey, expires: UnixMillis) -> SignedPrekey {
+    PrekeySecret::generate(&mut OsRandom).publish(key, &name("bob"), expires)
+}
+
+fn new_key() -> IdentityKey {
+    IdentityKey::generate(&mut OsRandom)
+}
+
+async fn try_to_say(alice: &TestPeer, text: &str) -> Result<Vec<Event>, Failure> {
+    alice.ask(Command::Message { to: name("bob"), text: text.to_owned() }).await
+}
+
+async fn mark_as_verified(alice: &TestPeer) {
+    alice.ask(Command::Verify { name: name("bob"), mark: true }).await.unwrap();
+}
+
+/// Waits for the news of another key, and says whether it is kept out.
+async fn told_of_change(alice: &mut TestPeer) -> bool {
+    alice
+        .until(|event| match event {
+            Event::KeyChanged { held, .. } => Some(*held),
+            _ => None,
+        })
+        .await
+}
+
+#[tokio::test]
+async fn before_verification_a_false_key_is_told_before_anything_goes_to_it() {
+    let (bob, mallory) = (new_key(), new_key());
+    let (directory, mut alice) = HostileDirectory::with_alice(&bob).await;
+    pin(&alice).await;
+    directory.says(|identity| *identity = identity_of(&mallory));
+    let failure = try_to_say(&alice, "for bob").await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Authentication);
+    assert!(!told_of_change(&mut alice).await, "it is told, and used from now on");
+    assert_eq!(directory.carried(), 0, "what was written for the old key is not sent to the new one");
+    try_to_say(&alice, "for whoever it is now").await.unwrap();
+    assert_eq!(directory.carried(), 1);
+}
+
+/// Pins bob's key without verifying it.
+async fn pin(alice: &TestPeer) {
+    alice.ask(Command::Verify { name: name("bob"), mark: false }).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_verification_nothing_goes_to_a_false_key_until_it_is_accepted() {
+    let (bob, mallory) = (new_key(), new_key());
+    let (directory, mut alice) = HostileDirectory::with_alice(&bob).await;
+    mark_as_verified(&alice).await;
+    directory.says(|identity| *identity = identity_of(&mallory));
+    for attempt in 0..2 {
+        let failure = try_to_say(&alice, "for bob only").await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Authentication, "attempt {attempt}");
+        assert!(failure.hint.unwrap().contains("trust bob"));
+    }
+    assert!(told_of_change(&mut alice).await, "it is told, and kept out");
+
+    let path = alice.machine.file("plan", b"secret");
+    let send = alice.ask(Command::Send { to: name("bob"), path, wait: false }).await.unwrap_err();
+    assert_eq!(send.kind, FailureKind::Authentication);
+    let source = Source::Named { owner: name("bob"), name: file_name("photo.jpg") };
+    let get = Command::Get { source, folder: alice.machine.downloads(), collision: Collision::Refuse };
+    assert_eq!(alice.ask(get).await.unwrap_err().kind, FailureKind::Authentication);
+    let marked = alice.ask(Command::Verify { name: name("bob"), mark: true }).await;
+    assert_eq!(marked.unwrap_err().kind, FailureKind::Authentication, "a mark is no acceptance");
+    assert_eq!(directory.carried(), 0);
+    assert!(!directory.lies.lock().unwrap().dialled);
+
+    let rows = alice.ask(Command::Trust { name: name("bob") }).await.unwrap();
+    let accepted = |row: &Event| matches!(row, Event::Contact { key, verified_at: None, offered_key: None, .. } if *key == mallory.public());
+    assert!(accepted(&rows[0]), "{rows:?}");
+    alice.until(|event| matches!(event, Event::LoggedIn { .. }).then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_true_key_again_is_written_to_as_before() {
+    let (bob, mallory) = (new_key(), new_key());
+    let (directory, alice) = HostileDirectory::with_alice(&bob).await;
+    mark_as_verified(&alice).await;
+    directory.says(|identity| *identity = identity_of(&mallory));
+    try_to_say(&alice, "not sent").await.unwrap_err();
+    directory.says(|identity| *identity = identity_of(&bob));
+    try_to_say(&alice, "sent").await.unwrap();
+    let carried = directory.lies.lock().unwrap().delivered[0].header.recipient;
+    assert_eq!(carried, bob.public());
+    let rows = alice.ask(Command::Verify { name: name("bob"), mark: false }).await.unwrap();
+    assert!(matches!(rows[0], Event::Contact { verified_at: Some(_), offered_key: None, .. }), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_prekey_that_bob_did_not_sign_is_never_sealed_to() {
+    let (bob, mallory) = (new_key(), new_key());
+    let expires = now_millis().plus_millis(3_600_000);
+    let by_another = prekey_of(&mallory, expires);
+    let mut under_his_name = by_another.clone();
+    under_his_name.prekey.identity = bob.public();
+    let mut broken = prekey_of(&bob, expires);
+    broken.prekey.public[3] ^= 1;
+    let unsigned = SignedPrekey { signature: Signature::from_bytes([0; 64]), ..prekey_of(&bob, expires) };
+    let expired = prekey_of(&bob, UnixMillis(1));
+    let (directory, alice) = HostileDirectory::with_alice(&bob).await;
+    for verified in [false, true] {
+        alice.ask(Command::Verify { name: name("bob"), mark: verified }).await.unwrap();
+        for prekey in [&by_another, &under_his_name, &broken, &unsigned, &expired] {
+            directory.says(|identity| identity.prekey = Some(prekey.clone()));
+            let failure = try_to_say(&alice, "sealed to nobody").await.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Authentication, "{failure}");
+            assert!(failure.message.contains("prekey"), "{failure}");
+        }
+    }
+    assert_eq!(directory.carried(), 0);
+}
+
+#[tokio::test]
+async fn what_bob_did_not_write_is_never_shown_as_his() {
+    let (bob, mallory) = (new_key(), new_key());
+    let (directory, mut alice) = HostileDirectory::with_alice(&bob).await;
+    mark_as_verified(&alice).await;
+    alice.until(|event| matches!(event, Event::LoggedIn { .. }).then_some(())).await;
+    while directory.lies.lock().unwrap().prekey.is_none() {
+        tokio::task::yield_now().await;
+    }
+
+    let forged = directory.sealed(&mallory, &alice, "signed by mallory");
+    assert_eq!(directory.delivers_as_bob(forged).await, PushReply::Left);
+    let mut other_header = directory.sealed(&mallory, &alice, "under bob's key");
+    other_header.header.sender = bob.public();
+    assert_eq!(directory.delivers_as_bob(other_header).await, PushReply::Left);
+    let mut other_id = directory.sealed(&bob, &alice, "under another id");
+    other_id.header.id = MessageId::from_bytes([9; 16]);
+    assert_eq!(directory.delivers_as_bob(other_id).await, PushReply::Left);
+    let mut for_another = directory.sealed(&bob, &alice, "for somebody else");
+    for_another.header.recipient = mallory.public();
+    assert_eq!(directory.delivers_as_bob(for_another).await, PushReply::Left);
+
+    let his = directory.sealed(&bob, &alice, "his own");
+    for _ in 0..3 {
+        assert_eq!(directory.delivers_as_bob(his.clone()).await, PushReply::Taken);
+    }
+    let last = directory.sealed(&bob, &alice, "his last");
+    assert_eq!(directory.delivers_as_bob(last).await, PushReply::Taken);
+    assert_eq!(alice.next_line().await, ("bob".to_owned(), "his own".to_owned()), "and nothing before it");
+    assert_eq!(alice.next_line().await, ("bob".to_owned(), "his last".to_owned()), "a replay is shown once");
+}
