@@ -200,7 +200,10 @@ impl Output {
             }
             Event::Queued { to, .. } => format!("* queued for {to}: in the outbox, sent when the directory is back"),
             Event::Stored { to, .. } => format!("* sent to {to}"),
-            Event::NotSent { to, failure, .. } => format!("* not sent to {to}: {}", printable(&failure.message)),
+            Event::NotSent { to, failure, .. } => {
+                let hint = failure.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                format!("* not sent to {to}: {}{hint}", printable(&failure.message))
+            }
             Event::KeyChanged { name, old, new, held: false } => {
                 format!("! the key of {name} has changed: {old} is now {new}; ask them whether that is right")
             }

@@ -86,8 +86,8 @@ async fn message(
         Fate::Stored => rows.row(Event::Stored { to, id }).await,
         Fate::Queued => rows.row(Event::Queued { to, id }).await,
         Fate::Refused(failure) => {
-            rows.row(Event::NotSent { to, id, failure: failure.clone() }).await;
-            return Err(failure);
+            rows.row(Event::NotSent { to: to.clone(), id, failure: failure.clone() }).await;
+            return Err(failure.about(&to));
         }
     }
     Ok(())

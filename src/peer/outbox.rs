@@ -20,8 +20,8 @@ use crate::seal::{envelope, prekey};
 use crate::storage::messages::{self, Fate, Outgoing};
 use crate::wire::account::SignedPrekey;
 use crate::wire::directory::DirectoryRequest;
-use crate::wire::ids::{MessageId, PeerKey, PeerName};
-use crate::wire::message::Body;
+use crate::wire::ids::{MessageId, PeerName};
+use crate::wire::message::{Body, InnerMessage};
 use crate::wire::refusal::Refusal;
 
 /// A message to be written to the outbox.
@@ -150,16 +150,15 @@ async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> R
 /// Sends the oldest message. Says whether there was one; fails when it should be tried again later.
 async fn send_oldest(context: &Context, prekeys: &mut HashMap<PeerName, SignedPrekey>) -> Result<bool, Failure> {
     let Some(outgoing) = messages::outbox(context.database(), context.key(), 1).await?.pop() else { return Ok(false) };
-    let Outgoing { to, message } = &outgoing;
-    let settled = match deliver(context, prekeys, &outgoing).await {
-        Ok(()) => (Fate::Stored, Event::Stored { to: to.clone(), id: message.id }),
-        Err(failure) if is_final(&failure) => {
-            (Fate::Refused, Event::NotSent { to: to.clone(), id: message.id, failure: failure.about(to) })
-        }
+    let Outgoing { to, message } = outgoing;
+    let id = message.id;
+    let (fate, event) = match deliver(context, prekeys, &to, &message).await {
+        Ok(()) => (Fate::Stored, Event::Stored { to, id }),
+        Err(failure) if is_final(&failure) => (Fate::Refused, Event::NotSent { to, id, failure }),
         Err(failure) => return Err(failure),
     };
-    messages::settle_outgoing(context.database(), message.id, settled.0).await?;
-    context.tell(settled.1);
+    messages::settle_outgoing(context.database(), id, fate).await?;
+    context.tell(event);
     Ok(true)
 }
 
@@ -188,42 +187,40 @@ fn is_final(failure: &Failure) -> bool {
 async fn deliver(
     context: &Context,
     prekeys: &mut HashMap<PeerName, SignedPrekey>,
-    Outgoing { to, message }: &Outgoing,
+    to: &PeerName,
+    message: &InnerMessage,
 ) -> Result<(), Failure> {
     for _ in 0..RESEAL_ATTEMPTS_MAX {
-        let signed = match prekeys.get(to) {
-            Some(signed) => signed.clone(),
-            None => fetch_prekey(context, to, message.recipient).await?,
+        let signed = match prekeys.remove(to).filter(|signed| signed.prekey.identity == message.recipient) {
+            Some(signed) => signed,
+            None => fetch_prekey(context, to).await?,
         };
+        // What was written for the old key does not go to the new one before its writer has heard of the change.
+        if signed.prekey.identity != message.recipient {
+            return Err(Failure::from(Refusal::KeyChanged).hint("send it again to use the new key"));
+        }
         let sealed = envelope::seal(context.identity(), message, &signed, &mut OsRandom)
             .map_err(|error| Failure::new(FailureKind::Integrity, error.to_string()))?;
         let request = DirectoryRequest::Deliver { to: to.clone(), envelope: Box::new(sealed) };
+        let changed = [Refusal::PrekeyChanged, Refusal::KeyChanged].map(|refusal| Some(refusal.number()));
         match context.tell_directory(&request).await {
-            Err(failure) if failure.refusal == Some(Refusal::PrekeyChanged.number()) => {
-                prekeys.remove(to);
-            }
-            // The person is told what the new key is before they hear that this was not sent.
-            Err(failure) if failure.refusal == Some(Refusal::KeyChanged.number()) => {
-                prekeys.remove(to);
-                fetch_prekey(context, to, message.recipient).await?;
-                return Err(failure);
-            }
             Ok(()) => {
                 prekeys.insert(to.clone(), signed);
                 return Ok(());
             }
+            // Ask for the new one, and decide again.
+            Err(failure) if changed.contains(&failure.refusal) => {}
             Err(failure) => return Err(failure),
         }
     }
     Err(Failure::from(Refusal::Busy))
 }
 
-/// The prekey of a person, proven to be theirs: one without the signature of the expected key is never sealed to.
-async fn fetch_prekey(context: &Context, to: &PeerName, key: PeerKey) -> Result<SignedPrekey, Failure> {
+/// The prekey of a person, proven to be theirs: one without the signature of their key is never sealed to, nor is one
+/// of a key that may not be talked to.
+async fn fetch_prekey(context: &Context, to: &PeerName) -> Result<SignedPrekey, Failure> {
     let identity = context.identify(to).await?;
-    if contacts::meet(context, to, identity.key).await? != key {
-        return Err(Failure::from(Refusal::KeyChanged).hint("send it again to use the new key"));
-    }
+    let key = contacts::meet(context, to, identity.key).await?;
     let signed = identity.prekey.ok_or(Refusal::NoPrekey)?;
     prekey::verify(&signed, to, &key, now_millis()).map_err(|error| {
         Failure::new(FailureKind::Authentication, format!("the directory handed out a false prekey: {error}"))
