@@ -126,7 +126,8 @@ fn ask(settings: &Settings, refusal: Refusal, before: &Admission) -> Result<Admi
             Ok(Admission { password: Some(prompt::password(&question)?), register: false })
         }
         Refusal::WrongPassword { tries_left } => {
-            let question = format!("Wrong password, {tries_left} more tries. Password of {name}: ");
+            let tries = if tries_left == 1 { "1 more try".to_owned() } else { format!("{tries_left} more tries") };
+            let question = format!("Wrong password, {tries}. Password of {name}: ");
             Ok(Admission { password: Some(prompt::password(&question)?), register: before.register })
         }
         _ => Err(failure),

@@ -9,9 +9,9 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::registry::{Membership, Session};
 use super::shared::Shared;
-use super::store::Account;
+use super::store::{Account, Store, StoreError};
 use crate::clock::now_millis;
-use crate::protocol::lockout::Lockout;
+use crate::protocol::lockout::{Lockout, Try};
 use crate::protocol::new_accounts::NewAccounts;
 use crate::protocol::source::SourcePrefix;
 use crate::seal::identity::{self, Label, login_statement};
@@ -20,7 +20,7 @@ use crate::seal::random::OsRandom;
 use crate::transport::connection::Connection;
 use crate::wire::account::{LoggedIn, Login, LoginKind};
 use crate::wire::directory::DirectoryPush;
-use crate::wire::ids::{Epoch, Password};
+use crate::wire::ids::{Epoch, Password, PeerName};
 use crate::wire::limits::PUSH_QUEUE_MAX;
 use crate::wire::refusal::Refusal;
 
@@ -30,7 +30,8 @@ const HASHES_AT_ONCE: usize = 2;
 /// What all logins share.
 #[derive(Debug)]
 pub(super) struct LoginLimits {
-    lockout: Mutex<Lockout>,
+    /// Held while a try is written, so that what is kept has the order in which it happened.
+    lockout: tokio::sync::Mutex<Lockout>,
     new_accounts: Mutex<NewAccounts>,
     hashing: Arc<Semaphore>,
 }
@@ -55,10 +56,32 @@ enum AccountIs {
 impl LoginLimits {
     pub(super) fn new() -> Self {
         Self {
-            lockout: Mutex::default(),
+            lockout: tokio::sync::Mutex::default(),
             new_accounts: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
         }
+    }
+
+    /// Goes on from what an earlier process remembered of wrong passwords.
+    pub(super) async fn restore(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let kept = store.lockout().await?;
+        self.lockout.lock().await.restore(kept);
+        Ok(())
+    }
+
+    /// Counts a try and has it on disk before anybody looks at the password: so neither many tries at once nor a
+    /// crash gains one.
+    async fn begin_try(&self, store: &dyn Store, name: &PeerName, source: SourcePrefix) -> Result<Try, Refusal> {
+        let mut lockout = self.lockout.lock().await;
+        let tried = lockout.begin_try(name, source, now_millis())?;
+        store.keep_lockout(lockout.take_changes()).await?;
+        Ok(tried)
+    }
+
+    async fn succeeded(&self, store: &dyn Store, tried: Try) -> Result<(), Refusal> {
+        let mut lockout = self.lockout.lock().await;
+        lockout.succeeded(tried);
+        Ok(store.keep_lockout(lockout.take_changes()).await?)
     }
 
     /// Runs Argon2 off the async threads. The permit goes along, so that a caller who gives up does not make room for
@@ -157,14 +180,14 @@ async fn bring_key(
     }
     let password = password.ok_or(Refusal::PasswordNeeded)?;
     let limits = &shared.login_limits;
-    let lockout = || limits.lockout.lock().unwrap_or_else(PoisonError::into_inner);
-    let tried = lockout().begin_try(&login.name, source, now_millis())?;
+    let store = shared.store.as_ref();
+    let tried = limits.begin_try(store, &login.name, source).await?;
     let Account { name, key: old, password: stored, .. } = account;
     if !limits.hash(move || password::verify(&password, &stored)).await? {
         tracing::info!(peer = %name, "wrong password");
         return Err(tried.refusal());
     }
-    lockout().succeeded(tried);
+    limits.succeeded(store, tried).await?;
     shared.store.replace_key(&name, old, login.key).await?;
     shared.registry.end_other_keys(&name, login.key);
     tracing::info!(peer = %name, key = %login.key, %old, "key replaced");

@@ -16,6 +16,7 @@ use super::login::LoginLimits;
 use super::registry::Registry;
 use super::session;
 use super::shared::Shared;
+use super::store::StoreError;
 use super::store::sqlite::SqliteStore;
 use crate::clock::now_millis;
 use crate::database::DatabaseError;
@@ -70,6 +71,9 @@ pub enum DirectoryError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// What the database holds cannot be read.
+    #[error("the database cannot be read: {0}")]
+    Store(#[from] StoreError),
     /// The network cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -151,10 +155,14 @@ impl Directory {
     /// Accepts connections until `stop` resolves; then closes them, waits for their tasks and closes the database.
     ///
     /// # Errors
-    /// [`DirectoryError::EndpointLost`] when the socket fails before that.
+    /// [`DirectoryError::EndpointLost`] when the socket fails before that, [`DirectoryError::Store`] when what must be
+    /// known before anybody is let in cannot be read.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), DirectoryError> {
         let mut tasks = JoinSet::new();
-        let result = self.accept_until(stop, &mut tasks).await;
+        let result = match self.shared.login_limits.restore(self.shared.store.as_ref()).await {
+            Ok(()) => self.accept_until(stop, &mut tasks).await,
+            Err(error) => Err(error.into()),
+        };
         self.endpoint.close(CloseCode::ShuttingDown);
         while let Some(ended) = tasks.join_next().await {
             report_panic(ended);
@@ -223,13 +231,18 @@ fn lock_folder(data: &Path) -> Result<File, DirectoryError> {
     }
 }
 
-/// Forgets envelopes that have waited too long.
+/// Forgets what was kept for long enough: envelopes that nobody fetched, sources that tried no password for a day.
 async fn expire(shared: Arc<Shared>) {
-    let before = UnixMillis(now_millis().0.saturating_sub(MAILBOX_DAYS * DAY_MILLIS));
-    match shared.store.expire_envelopes(before).await {
+    let days_ago = |days: u64| UnixMillis(now_millis().0.saturating_sub(days * DAY_MILLIS));
+    report_expired("envelopes", shared.store.expire_envelopes(days_ago(MAILBOX_DAYS)).await);
+    report_expired("wrong passwords", shared.store.expire_lockout(days_ago(1)).await);
+}
+
+fn report_expired(what: &'static str, expired: Result<usize, StoreError>) {
+    match expired {
         Ok(0) => {}
-        Ok(envelopes) => tracing::info!(envelopes, "expired"),
-        Err(error) => tracing::error!(%error, "envelopes not expired"),
+        Ok(count) => tracing::info!(what, count, "expired"),
+        Err(error) => tracing::error!(what, %error, "not expired"),
     }
 }
 

@@ -199,6 +199,7 @@ impl fmt::Display for Refusal {
             Self::AlreadyLoggedIn => "this connection is logged in already",
             Self::UnknownName => "nobody of that name has an account here",
             Self::PasswordNeeded => "the account belongs to another key, so it needs the password",
+            Self::WrongPassword { tries_left: 1 } => "wrong password (1 more try)",
             Self::WrongPassword { tries_left } => return write!(f, "wrong password ({tries_left} more tries)"),
             Self::LockedOut { seconds } => return write!(f, "too many wrong passwords, locked for {seconds} s"),
             Self::BadProof => "the proof of the key does not fit this connection",

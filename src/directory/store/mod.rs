@@ -5,6 +5,7 @@ pub mod sqlite;
 
 use async_trait::async_trait;
 
+use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, Query};
 use crate::wire::ids::{Epoch, FileName, PeerKey, PeerName, PrekeyId, UnixMillis};
@@ -92,6 +93,15 @@ pub trait Store: Send + Sync + 'static {
     /// Binds a new key to an account and forgets the old key's prekey; refused with `Busy` when the old key is not the
     /// account's any more.
     async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError>;
+
+    /// Keeps what is remembered of wrong passwords, in order. What is about an account that is gone is passed over.
+    async fn keep_lockout(&self, changes: Vec<Remembered>) -> Result<(), StoreError>;
+
+    /// What is remembered of wrong passwords, the latest first.
+    async fn lockout(&self) -> Result<Vec<Remembered>, StoreError>;
+
+    /// Forgets sources that have not tried since a time, and says how many.
+    async fn expire_lockout(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
     /// What a session of the account is told; refused with `UnknownName` when there is no account.
     async fn standing(&self, name: &PeerName) -> Result<Standing, StoreError>;

@@ -1,6 +1,7 @@
 //! The store in a SQLite file of its own. A row that cannot be read is reported and skipped, so that one bad row does
 //! not keep the rest from its owner.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Account, Page, Standing, Store, StoreError, Waiting};
 use crate::database::{Database, DatabaseError};
+use crate::protocol::lockout::{Remembered, Source};
+use crate::protocol::source::SourcePrefix;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, EntryKind, Query, Scope};
 use crate::wire::codec;
@@ -21,7 +24,8 @@ use crate::wire::message::{Delivery, Envelope};
 use crate::wire::refusal::Refusal;
 
 /// Times are Unix milliseconds, ids are their bytes, blobs are `wire::codec::encode`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE account (
     name         TEXT PRIMARY KEY,
     key          BLOB NOT NULL,
@@ -69,7 +73,25 @@ CREATE TABLE share (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX share_by_name ON share (name, owner);
 CREATE INDEX share_by_digest ON share (digest, name, owner);
-"];
+",
+    "
+CREATE TABLE lockout_source (
+    name         TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    source       TEXT NOT NULL,
+    wrong        INTEGER NOT NULL,
+    locks        INTEGER NOT NULL,
+    locked_until INTEGER NOT NULL,
+    last_try     INTEGER NOT NULL,
+    PRIMARY KEY (name, source)
+) STRICT, WITHOUT ROWID;
+
+-- The times of the last wrong passwords from everywhere.
+CREATE TABLE lockout_account (
+    name  TEXT PRIMARY KEY REFERENCES account (name) ON DELETE CASCADE,
+    wrong BLOB NOT NULL
+) STRICT;
+",
+];
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug)]
@@ -126,6 +148,21 @@ impl Store for SqliteStore {
     async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError> {
         let name = name.clone();
         self.run(move |sql| replace_key(sql, &name, old, new)).await
+    }
+
+    async fn keep_lockout(&self, changes: Vec<Remembered>) -> Result<(), StoreError> {
+        self.run(move |sql| changes.iter().try_for_each(|change| keep_lockout(sql, change))).await
+    }
+
+    async fn lockout(&self) -> Result<Vec<Remembered>, StoreError> {
+        self.run(lockout).await
+    }
+
+    async fn expire_lockout(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(
+            move |sql| Ok(sql.execute("DELETE FROM lockout_source WHERE last_try < ?1", [before.0.cast_signed()])?),
+        )
+        .await
     }
 
     async fn standing(&self, name: &PeerName) -> Result<Standing, StoreError> {
@@ -245,6 +282,68 @@ fn replace_key(sql: &Connection, name: &PeerName, old: PeerKey, new: PeerKey) ->
     }
     sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
     Ok(())
+}
+
+fn keep_lockout(sql: &Connection, change: &Remembered) -> Result<(), StoreError> {
+    match change {
+        Remembered::Source { name, source, state: None } => {
+            sql.prepare_cached("DELETE FROM lockout_source WHERE name = ?1 AND source = ?2")?
+                .execute(params![name.as_str(), source.address().to_string()])?;
+        }
+        Remembered::Source { name, source, state: Some(state) } => {
+            sql.prepare_cached(
+                "INSERT OR REPLACE INTO lockout_source (name, source, wrong, locks, locked_until, last_try)
+                 SELECT name, ?2, ?3, ?4, ?5, ?6 FROM account WHERE name = ?1",
+            )?
+            .execute(params![
+                name.as_str(),
+                source.address().to_string(),
+                state.wrong,
+                state.locks,
+                state.locked_until.0.cast_signed(),
+                state.last_try.0.cast_signed()
+            ])?;
+        }
+        Remembered::Account { name, wrong } if wrong.is_empty() => {
+            sql.prepare_cached("DELETE FROM lockout_account WHERE name = ?1")?.execute([name.as_str()])?;
+        }
+        Remembered::Account { name, wrong } => {
+            sql.prepare_cached(
+                "INSERT OR REPLACE INTO lockout_account (name, wrong) SELECT name, ?2 FROM account WHERE name = ?1",
+            )?
+            .execute(params![name.as_str(), encoded(wrong)?])?;
+        }
+    }
+    Ok(())
+}
+
+fn lockout(sql: &Connection) -> Result<Vec<Remembered>, StoreError> {
+    let mut statement = sql.prepare_cached(
+        "SELECT name, source, wrong, locks, locked_until, last_try FROM lockout_source ORDER BY last_try DESC",
+    )?;
+    let sources = statement.query_and_then([], |row| -> Result<_, StoreError> {
+        let time = |index| Ok::<_, StoreError>(UnixMillis(column::<i64>(row, index)?.cast_unsigned()));
+        Ok(Remembered::Source {
+            name: parsed(&column::<String>(row, 0)?)?,
+            source: SourcePrefix::of(parsed::<IpAddr>(&column::<String>(row, 1)?)?),
+            state: Some(Source {
+                wrong: column(row, 2)?,
+                locks: column(row, 3)?,
+                locked_until: time(4)?,
+                last_try: time(5)?,
+            }),
+        })
+    })?;
+    let mut kept = sources.collect::<Result<Vec<_>, _>>()?;
+    let mut statement = sql.prepare_cached("SELECT name, wrong FROM lockout_account")?;
+    let accounts = statement.query_and_then([], |row| -> Result<_, StoreError> {
+        let wrong = decoded("time of a try", &column::<Vec<u8>>(row, 1)?)?;
+        Ok(Remembered::Account { name: parsed(&column::<String>(row, 0)?)?, wrong })
+    })?;
+    for account in accounts {
+        kept.push(account?);
+    }
+    Ok(kept)
 }
 
 fn standing(sql: &Connection, name: &PeerName) -> Result<Standing, StoreError> {
