@@ -65,7 +65,8 @@ impl LocalDirectory {
         let profile = Profile::open(&home, self.fingerprint, &name, &mut OsRandom)?;
         let directory = self.address.into();
         let account = Account { name, directory, fingerprint: self.fingerprint, kind: LoginKind::Resident };
-        let admission = Admission { password: Some(Password::parse("correct horse battery staple")?), register: true };
+        let admission =
+            Admission { password: Some(Password::parse("correct horse battery staple")?), register: true, undo: false };
         let peer = Peer::start(account, Arc::new(profile), &admission, Network::default()).await?;
         let handle = peer.handle();
         let (stop, stopped) = oneshot::channel::<()>();

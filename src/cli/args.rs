@@ -90,6 +90,9 @@ pub(super) struct Login {
     /// Make the account without asking, if there is none of that name.
     #[arg(long)]
     pub(super) register: bool,
+    /// Take the account back when another key has replaced this machine's in the last seven days.
+    #[arg(long)]
+    pub(super) take_back: bool,
     /// Trust a directory on first use without asking.
     #[arg(long)]
     pub(super) accept_new: bool,

@@ -195,6 +195,11 @@ impl Output {
             Event::KeyChanged { name, old, new } => {
                 format!("! the key of {name} has changed: {old} is now {new}; ask them whether that is right")
             }
+            Event::KeyRequested { key, source } => format!(
+                "! somebody at {source} who knows your password wants to take this account to another machine (key \
+                 {key:.16}): /deny-key {key:.8}, or /allow-key {key:.8} if it is you; without an answer it is let in \
+                 after a minute, and `--take-back` undoes it for seven days"
+            ),
             Event::Offer { from, id, name, size, .. } => format!(
                 "* {from} offers {} ({}): /accept {id:.8} or /decline {id:.8}",
                 printable(name.as_str()),

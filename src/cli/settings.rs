@@ -78,6 +78,7 @@ pub(super) struct Settings {
     pub(super) home: Home,
     pub(super) password_file: Option<PathBuf>,
     pub(super) register: bool,
+    pub(super) take_back: bool,
     pub(super) accept_new: bool,
     pub(super) network: Network,
 }
@@ -104,6 +105,7 @@ impl Settings {
             home: Home::at(home),
             password_file: login.password_file,
             register: login.register,
+            take_back: login.take_back,
             accept_new: login.accept_new,
             network: Network { segmentation_offload: !login.no_gso },
         })

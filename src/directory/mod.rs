@@ -8,6 +8,7 @@ mod session;
 
 mod login;
 mod mailbox;
+mod other_key;
 mod rendezvous;
 mod requests;
 

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::gate::{Address, Gate, Verdict};
 use super::login::LoginLimits;
+use super::other_key::undo_since;
 use super::registry::Registry;
 use super::session;
 use super::shared::Shared;
@@ -235,6 +236,7 @@ fn lock_folder(data: &Path) -> Result<File, DirectoryError> {
 async fn expire(shared: Arc<Shared>) {
     let days_ago = |days: u64| UnixMillis(now_millis().0.saturating_sub(days * DAY_MILLIS));
     report_expired("envelopes", shared.store.expire_envelopes(days_ago(MAILBOX_DAYS)).await);
+    report_expired("replaced keys", shared.store.expire_key_changes(undo_since(now_millis())).await);
     report_expired("wrong passwords", shared.store.expire_lockout(days_ago(1)).await);
 }
 

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, Command};
 use super::messages::{self, Fate, Written};
-use super::{catalogue, offers};
+use super::{account, catalogue, offers};
 use crate::seal::random::{self, OsRandom};
 use crate::wire::ids::{MessageId, PeerName};
 use crate::wire::message::{Body, Text};
@@ -105,6 +105,7 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::Offers => offers::list(context, rows).await,
         Command::Accept { offer, folder, collision } => offers::accept(context, &offer, folder, collision, rows).await,
         Command::Decline { offer } => offers::decline(context, &offer).await,
+        Command::AnswerKeyRequest { key, allow } => account::answer_key_request(context, &key, allow).await,
         // `start` has turned it into `Started::Message`.
         Command::Message { .. } => Err(Failure::new(FailureKind::Other, "a message was not started")),
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::context::{Context, unexpected, unreachable_directory};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::{inbox, peer_links};
+use super::{account, inbox, peer_links};
 use crate::clock::now_millis;
 use crate::protocol::backoff::Backoff;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
@@ -83,6 +83,8 @@ pub struct Admission {
     pub password: Option<Password>,
     /// Whether to make the account.
     pub register: bool,
+    /// Whether to make this key the account's again when it was replaced in the last days.
+    pub undo: bool,
 }
 
 /// Asks a directory for its fingerprint, for a first use.
@@ -162,6 +164,7 @@ pub(super) async fn log_in(
         proof: context.identity().sign(Label::Login, &statement),
         password: admission.password.clone(),
         register: admission.register,
+        undo: admission.undo,
     };
     let answer: DirectoryAnswer = connection
         .request(&DirectoryRequest::Login(Box::new(login)))
@@ -317,6 +320,7 @@ async fn answer(context: &Context, stream: &mut Stream) -> Result<(), TransportE
             context.tell(Event::Presence { name, online });
             Ok(PushReply::Taken)
         }
+        DirectoryPush::KeyRequested { key, source } => account::key_requested(context, key, source),
     };
     stream.write_frame(&answer).await?;
     stream.finish();

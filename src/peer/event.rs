@@ -1,6 +1,7 @@
 //! Everything a peer tells its faces. The JSON form of these is what `--json` prints and what scripts depend on: fields
 //! are added, never renamed.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,13 @@ pub enum Event {
         old: PeerKey,
         /// The key they have now.
         new: PeerKey,
+    },
+    /// Somebody who knows our password wants to bring another key to this account: allow it or deny it.
+    KeyRequested {
+        /// The key they bring.
+        key: PeerKey,
+        /// Where they are.
+        source: IpAddr,
     },
     /// Somebody offers a file.
     Offer {

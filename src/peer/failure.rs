@@ -100,6 +100,9 @@ fn kind_of(refusal: Refusal) -> FailureKind {
         | Refusal::LockedOut { .. }
         | Refusal::BadProof
         | Refusal::NameTaken
+        | Refusal::OwnerAsked { .. }
+        | Refusal::OwnerDeclined
+        | Refusal::KeyReplaced { .. }
         | Refusal::KeyChanged
         | Refusal::BadSignature
         | Refusal::NotYourName

@@ -76,6 +76,13 @@ pub enum Command {
         /// As in [`Command::Accept`].
         offer: String,
     },
+    /// Answers [`Event::KeyRequested`].
+    AnswerKeyRequest {
+        /// The beginning of the key; the only one that asks when it is empty.
+        key: String,
+        /// Whether it may replace this account's key, which ends this peer.
+        allow: bool,
+    },
 }
 
 /// Which file to fetch.

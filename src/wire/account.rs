@@ -34,6 +34,8 @@ pub struct Login {
     pub password: Option<Password>,
     /// Whether to create the account; refused with `NameTaken` when it exists with another key.
     pub register: bool,
+    /// Whether to undo the replacement of this key, which it may for seven days without the password.
+    pub undo: bool,
 }
 
 /// The answer to a login.

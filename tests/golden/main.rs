@@ -30,7 +30,8 @@ use serde::de::DeserializeOwned;
 #[test]
 fn requests_to_a_directory() {
     let login = |kind, password, register| {
-        let login = Login { name: name("alice"), key: key(), kind, proof: signature(), password, register };
+        let login =
+            Login { name: name("alice"), key: key(), kind, proof: signature(), password, register, undo: !register };
         DirectoryRequest::Login(Box::new(login))
     };
     let find = |query, after| DirectoryRequest::Find { query, after };
@@ -50,6 +51,7 @@ fn requests_to_a_directory() {
     golden("request-find-exact", &find(Query::Exact { owner: name("bob"), name: file_name("a file") }, None));
     golden("request-find-owner", &find(Query::Owner(name("bob")), None));
     golden("request-find-digest", &find(Query::Digest(digest()), None));
+    golden("request-answer-key-request", &DirectoryRequest::AnswerKeyRequest { key: key(), allow: true });
     golden("request-dial", &DirectoryRequest::Dial(dial));
 }
 
@@ -87,6 +89,8 @@ fn pushes_of_a_directory_and_their_answers() {
     golden("push-delivery", &DirectoryPush::Delivery(Box::new(delivery)));
     golden("push-dial", &DirectoryPush::Dial(announced));
     golden("push-presence", &DirectoryPush::Presence { name: name("bob"), online: true });
+    let source = "192.0.2.1".parse().unwrap();
+    golden("push-key-requested", &DirectoryPush::KeyRequested { key: key(), source });
     golden::<PushAnswer>("push-reply-taken", &Ok(PushReply::Taken));
     golden::<PushAnswer>("push-reply-left", &Ok(PushReply::Left));
     golden::<PushAnswer>("push-reply-candidates", &Ok(PushReply::Candidates(addresses())));

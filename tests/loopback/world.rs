@@ -167,7 +167,8 @@ impl Machine {
         let Place { address, fingerprint } = self.place;
         let directory = DirectoryAddress { host: address.ip().to_string(), port: address.port() };
         let account = Account { name: self.name.clone(), directory, fingerprint, kind };
-        let admission = Admission { password: password.map(|text| Password::parse(text).unwrap()), register };
+        let admission =
+            Admission { password: password.map(|text| Password::parse(text).unwrap()), register, undo: false };
         let peer = in_time(Peer::start(account, self.profile.clone(), &admission, Network::default())).await?;
         let handle = peer.handle();
         let heard = handle.events();
@@ -361,7 +362,15 @@ impl RawClient {
     pub(crate) fn login_signed_for(&self, directory: &DirectoryFingerprint, text: &str, kind: LoginKind) -> Login {
         let statement = login_statement(directory, &name(text), &self.connection.login_binding());
         let proof = self.identity.sign(Label::Login, &statement);
-        Login { name: name(text), key: self.identity.public(), kind, proof, password: None, register: false }
+        Login {
+            name: name(text),
+            key: self.identity.public(),
+            kind,
+            proof,
+            password: None,
+            register: false,
+            undo: false,
+        }
     }
 
     pub(crate) async fn log_in(&self, login: Login) -> Result<LoggedIn, Refusal> {
@@ -418,6 +427,7 @@ pub(crate) fn kind_of(request: &DirectoryRequest) -> &'static str {
         DirectoryRequest::Unpublish { .. } => "unpublish",
         DirectoryRequest::Find { .. } => "find",
         DirectoryRequest::Dial(_) => "dial",
+        DirectoryRequest::AnswerKeyRequest { .. } => "answer key request",
     }
 }
 

@@ -87,7 +87,7 @@ async fn run_all(commands: Vec<Command>, settings: &Settings, output: &Output) -
         return through_resident(commands, &socket, first, output).await;
     }
     let collects = commands.iter().any(|command| matches!(command, Command::Send { .. }));
-    let peer = entrance::log_in(settings, fingerprint, LoginKind::Errand { collects }).await?;
+    let peer = entrance::log_in(settings, fingerprint, LoginKind::Errand { collects }, output).await?;
     as_errand(commands, peer, output).await?;
     if shares {
         output.talk("* files are served while your peer runs: `qchat peer`");

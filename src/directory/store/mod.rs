@@ -90,9 +90,20 @@ pub trait Store: Send + Sync + 'static {
     /// Makes an account; refused with `NameTaken` when there is one of that name.
     async fn create_account(&self, account: Account) -> Result<(), StoreError>;
 
-    /// Binds a new key to an account and forgets the old key's prekey; refused with `Busy` when the old key is not the
+    /// Binds a new key to an account, forgets the old key's prekey and notes when it was replaced; refused with `Busy` when the old key is not the
     /// account's any more.
-    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError>;
+    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey, now: UnixMillis)
+    -> Result<(), StoreError>;
+
+    /// When a key was replaced, if it was the account's once.
+    async fn replaced_at(&self, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError>;
+
+    /// Makes a key that was replaced since a time the account's again; what came after it may not undo that. Refused
+    /// with `PasswordNeeded` when it was not replaced since then.
+    async fn take_back(&self, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError>;
+
+    /// Forgets replaced keys that can be undone no more, and says how many.
+    async fn expire_key_changes(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
     /// Keeps what is remembered of wrong passwords, in order. What is about an account that is gone is passed over.
     async fn keep_lockout(&self, changes: Vec<Remembered>) -> Result<(), StoreError>;

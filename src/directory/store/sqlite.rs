@@ -91,6 +91,15 @@ CREATE TABLE lockout_account (
     wrong BLOB NOT NULL
 ) STRICT;
 ",
+    "
+-- Keys that were an account's, and may be again for some days.
+CREATE TABLE key_change (
+    name        TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    old_key     BLOB NOT NULL,
+    replaced_at INTEGER NOT NULL,
+    PRIMARY KEY (name, old_key)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// A [`Store`] in one SQLite file.
@@ -145,9 +154,30 @@ impl Store for SqliteStore {
         self.run(move |sql| create_account(sql, &account)).await
     }
 
-    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError> {
+    async fn replace_key(
+        &self,
+        name: &PeerName,
+        old: PeerKey,
+        new: PeerKey,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         let name = name.clone();
-        self.run(move |sql| replace_key(sql, &name, old, new)).await
+        self.run(move |sql| replace_key(sql, &name, old, new, now)).await
+    }
+
+    async fn replaced_at(&self, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| replaced_at(sql, &name, key)).await
+    }
+
+    async fn take_back(&self, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.run(move |sql| take_back(sql, &name, key, since)).await
+    }
+
+    async fn expire_key_changes(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(move |sql| Ok(sql.execute("DELETE FROM key_change WHERE replaced_at < ?1", [before.0.cast_signed()])?))
+            .await
     }
 
     async fn keep_lockout(&self, changes: Vec<Remembered>) -> Result<(), StoreError> {
@@ -272,7 +302,13 @@ fn create_account(sql: &Connection, account: &Account) -> Result<(), StoreError>
     if created == 0 { refused(Refusal::NameTaken) } else { Ok(()) }
 }
 
-fn replace_key(sql: &Connection, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError> {
+fn replace_key(
+    sql: &Connection,
+    name: &PeerName,
+    old: PeerKey,
+    new: PeerKey,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
     let replaced = sql.execute(
         "UPDATE account SET key = ?3 WHERE name = ?1 AND key = ?2",
         params![name.as_str(), old.as_bytes(), new.as_bytes()],
@@ -281,6 +317,31 @@ fn replace_key(sql: &Connection, name: &PeerName, old: PeerKey, new: PeerKey) ->
         return refused(Refusal::Busy);
     }
     sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
+    sql.execute("DELETE FROM key_change WHERE name = ?1 AND old_key = ?2", params![name.as_str(), new.as_bytes()])?;
+    sql.execute(
+        "INSERT OR REPLACE INTO key_change (name, old_key, replaced_at) VALUES (?1, ?2, ?3)",
+        params![name.as_str(), old.as_bytes(), now.0.cast_signed()],
+    )?;
+    Ok(())
+}
+
+fn replaced_at(sql: &Connection, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError> {
+    let query = "SELECT replaced_at FROM key_change WHERE name = ?1 AND old_key = ?2";
+    let at: Option<i64> = one(sql, query, params![name.as_str(), key.as_bytes()])?;
+    Ok(at.map(|at| UnixMillis(at.cast_unsigned())))
+}
+
+fn take_back(sql: &Connection, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError> {
+    let Some(at) = replaced_at(sql, name, key)?.filter(|at| *at >= since) else {
+        return refused(Refusal::PasswordNeeded);
+    };
+    sql.execute("UPDATE account SET key = ?2 WHERE name = ?1", params![name.as_str(), key.as_bytes()])?;
+    sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
+    // This key is the account's again; those that came after it were not its owner's.
+    sql.execute(
+        "DELETE FROM key_change WHERE name = ?1 AND replaced_at >= ?2",
+        params![name.as_str(), at.0.cast_signed()],
+    )?;
     Ok(())
 }
 

@@ -110,11 +110,11 @@ async fn an_account_is_made_once_and_outlives_the_process() {
 async fn a_new_key_ends_what_the_old_one_could_do() {
     let World { store, .. } = World::with(&["alice"]).await;
     let new = PeerKey::from_bytes([9; 32]);
-    store.replace_key(&name("alice"), key_of("alice"), new).await.unwrap();
+    store.replace_key(&name("alice"), key_of("alice"), new, NOW).await.unwrap();
     let standing = store.standing(&name("alice")).await.unwrap();
     assert_eq!(standing, Standing { key: new, prekey: None, waiting: 0 });
     is_refused(store.put_prekey(prekey_of("alice", 1)).await, Refusal::SessionEnded);
-    is_refused(store.replace_key(&name("alice"), key_of("alice"), new).await, Refusal::Busy);
+    is_refused(store.replace_key(&name("alice"), key_of("alice"), new, NOW).await, Refusal::Busy);
 }
 
 #[tokio::test]
