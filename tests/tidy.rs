@@ -40,7 +40,7 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
         &["std::fs", "tokio::fs"],
         &["src/storage", "src/database.rs", "src/transport/certificate.rs", "src/directory/server.rs", "src/cli"],
     ),
-    (&["clap", "anyhow", "rustyline", "rpassword", "indicatif", "tracing_subscriber"], &["src/cli"]),
+    (&["clap", "anyhow", "rustyline", "rpassword", "indicatif", "qrcode", "tracing_subscriber"], &["src/cli"]),
     (&["println!", "eprintln!", "print!", "eprint!", "io::stdout", "io::stderr"], &["src/cli/output.rs"]),
 ];
 

@@ -70,6 +70,8 @@ pub(super) enum Verb {
     Send(Send),
     /// Fetch a shared file.
     Get(Get),
+    /// Print a link that admits one new account to your directory.
+    Invite(Invite),
 }
 
 /// Who you are and where your directory is.
@@ -115,6 +117,9 @@ pub(super) struct Serve {
     /// The host name that the printed link shows to others [default: this machine's address].
     #[arg(long, value_name = "HOST")]
     pub(super) public_host: Option<String>,
+    /// Make new accounts for people with an invitation only (`qchat invite`).
+    #[arg(long)]
+    pub(super) invite_only: bool,
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]
     pub(super) no_gso: bool,
@@ -196,6 +201,14 @@ pub(super) struct Send {
     /// The files.
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Invite {
+    /// The name that the link proposes.
+    pub(super) name: Option<PeerName>,
     #[command(flatten)]
     pub(super) login: Login,
 }

@@ -86,7 +86,12 @@ pub(super) async fn log_in(
     })?);
     let directory = settings.server.directory.clone();
     let account = Account { name: settings.user.clone(), directory, fingerprint, kind };
-    let mut admission = Admission { password: None, register: settings.register, undo: settings.take_back };
+    let mut admission = Admission {
+        password: None,
+        register: settings.register,
+        undo: settings.take_back,
+        token: settings.server.token.clone(),
+    };
     if let Some(file) = &settings.password_file {
         admission.password = Some(prompt::password_from(file)?);
     }
@@ -133,14 +138,14 @@ fn ask(settings: &Settings, refusal: Refusal, before: &Admission) -> Result<Admi
                 Some(password) => password.clone(),
                 None => new_password(settings)?,
             };
-            Ok(Admission { password: Some(password), register: true, undo: false })
+            Ok(Admission { password: Some(password), register: true, ..before.clone() })
         }
         Refusal::PasswordNeeded if before.register => {
-            Ok(Admission { password: Some(new_password(settings)?), register: true, undo: false })
+            Ok(Admission { password: Some(new_password(settings)?), register: true, ..before.clone() })
         }
         Refusal::PasswordNeeded => {
             let question = format!("Password of {name} (its key is on another machine): ");
-            Ok(Admission { password: Some(prompt::password(&question)?), register: false, undo: false })
+            Ok(Admission { password: Some(prompt::password(&question)?), register: false, ..before.clone() })
         }
         Refusal::WrongPassword { tries_left } => {
             let tries = if tries_left == 1 { "1 more try".to_owned() } else { format!("{tries_left} more tries") };

@@ -12,6 +12,7 @@ mod words;
 mod exit;
 mod output;
 mod prompt;
+mod qr;
 
 use std::process::ExitCode;
 

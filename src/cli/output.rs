@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use serde::Serialize;
 
 use super::args::{Color, Look};
+use super::qr;
 use crate::peer::event::{Activity, Event};
 use crate::peer::failure::Failure;
 use crate::wire::ids::{UnixMillis, is_unprintable};
@@ -200,6 +201,10 @@ impl Output {
                  {key:.16}): /deny-key {key:.8}, or /allow-key {key:.8} if it is you; without an answer it is let in \
                  after a minute, and `--take-back` undoes it for seven days"
             ),
+            Event::Invited { link, .. } => {
+                let picture = if is_read_by_a_person() { qr::code(link) } else { None };
+                picture.map_or_else(|| link.clone(), |picture| format!("{picture}\n{link}"))
+            }
             Event::Offer { from, id, name, size, .. } => format!(
                 "* {from} offers {} ({}): /accept {id:.8} or /decline {id:.8}",
                 printable(name.as_str()),

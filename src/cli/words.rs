@@ -32,7 +32,7 @@ const fn word(name: &'static str, arguments: &'static str, purpose: &'static str
 }
 
 /// All commands, in the order of `/help`.
-pub(super) const WORDS: [Word; 15] = [
+pub(super) const WORDS: [Word; 16] = [
     word("/who", "", "who is online"),
     word("/msg", "NAME TEXT", "send a message; it waits when they are offline"),
     word("/share", "PATH", "publish a file"),
@@ -44,6 +44,7 @@ pub(super) const WORDS: [Word; 15] = [
     word("/offers", "", "files that others offer you"),
     word("/accept", "[NAME|ID]", "fetch an offered file"),
     word("/decline", "[NAME|ID]", "turn an offered file down"),
+    word("/invite", "[NAME]", "a link that admits one new account"),
     word("/allow-key", "[KEY]", "let a key take this account that asks for it: you move there"),
     word("/deny-key", "[KEY]", "keep a key out that asks for this account"),
     word("/help", "", "this list"),
@@ -93,6 +94,10 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         "/get" => Command::Get { source: source(one(word, rest)?)?, folder, collision: Collision::Refuse },
         "/accept" => Command::Accept { offer: rest.to_owned(), folder, collision: Collision::Refuse },
         "/decline" => Command::Decline { offer: rest.to_owned() },
+        "/invite" => {
+            let name = if rest.is_empty() { None } else { Some(PeerName::parse(rest).map_err(usage)?) };
+            Command::Invite { name }
+        }
         "/allow-key" => Command::AnswerKeyRequest { key: rest.to_owned(), allow: true },
         "/deny-key" => Command::AnswerKeyRequest { key: rest.to_owned(), allow: false },
         word if word.starts_with('/') => {

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::other_key;
 use super::registry::{Membership, Session};
 use super::shared::Shared;
 use super::store::{Account, Store, StoreError};
+use super::{invitations, other_key};
 use crate::clock::now_millis;
 use crate::protocol::key_change::KeyRequests;
 use crate::protocol::lockout::{Lockout, Try};
@@ -169,6 +169,7 @@ async fn register(
     login: &Login,
     password: Option<Password>,
 ) -> Result<AccountIs, Refusal> {
+    let invitation = invitations::check(shared, login.token.as_ref()).await?;
     if !login.register {
         return Err(Refusal::UnknownName);
     }
@@ -177,7 +178,7 @@ async fn register(
     limits.new_accounts.lock().unwrap_or_else(PoisonError::into_inner).count(SourcePrefix::of(source), now_millis())?;
     let password = limits.hash(move || password::hash(&password, &mut OsRandom)).await?;
     let account = Account { name: login.name.clone(), key: login.key, password, created_at: now_millis() };
-    shared.store.create_account(account).await?;
+    shared.store.create_account(account, invitation).await?;
     tracing::info!(peer = %login.name, key = %login.key, "account created");
     Ok(AccountIs::New)
 }

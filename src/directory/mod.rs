@@ -13,6 +13,7 @@ mod rendezvous;
 mod requests;
 
 mod gate;
+pub mod invitations;
 mod registry;
 mod shared;
 

@@ -1,5 +1,6 @@
 //! What each request of a session is answered.
 
+use super::invitations;
 use super::registry::Session;
 use super::rendezvous;
 use super::shared::Shared;
@@ -30,6 +31,7 @@ pub(super) async fn answer(shared: &Shared, session: &Session, request: Director
         DirectoryRequest::Find { query, after } => find(shared, query, after).await,
         DirectoryRequest::Dial(request) => rendezvous::dial(shared, session, request).await,
         DirectoryRequest::AnswerKeyRequest { key, allow } => answer_key_request(shared, session, key, allow),
+        DirectoryRequest::Invite => invite(shared, session).await,
     }
 }
 
@@ -39,6 +41,12 @@ fn answer_key_request(shared: &Shared, session: &Session, key: PeerKey, allow: b
     shared.login_limits.key_requests().answer(&session.name, key, session.key, answer, now_millis())?;
     tracing::info!(peer = %session.name, %key, allow, "the owner has answered");
     Ok(DirectoryReply::Done)
+}
+
+async fn invite(shared: &Shared, session: &Session) -> DirectoryAnswer {
+    let (token, expires) = invitations::invite(shared, Some(session.name.clone())).await?;
+    tracing::info!(peer = %session.name, "invitation made");
+    Ok(DirectoryReply::Invited { token, expires })
 }
 
 async fn put_prekey(shared: &Shared, session: &Session, signed: SignedPrekey) -> DirectoryAnswer {

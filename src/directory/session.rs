@@ -66,7 +66,8 @@ async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitte
             | DirectoryRequest::Unpublish { .. }
             | DirectoryRequest::Find { .. }
             | DirectoryRequest::Dial(_)
-            | DirectoryRequest::AnswerKeyRequest { .. } => Err(Refusal::NotLoggedIn),
+            | DirectoryRequest::AnswerKeyRequest { .. }
+            | DirectoryRequest::Invite => Err(Refusal::NotLoggedIn),
         };
         match admitted {
             Ok(admitted) => {

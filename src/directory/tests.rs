@@ -46,6 +46,7 @@ fn settings(folder: &TempDir) -> Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         certificate_folder: folder.path().join("certs"),
         data: folder.path().join("data"),
+        admission: Default::default(),
         network: Network::default(),
     }
 }
@@ -104,6 +105,7 @@ impl Client {
             proof: self.identity.sign(Label::Login, &statement),
             password: password.map(|password| Password::parse(password).unwrap()),
             register: false,
+            token: None,
             undo: false,
         }
     }

@@ -1,12 +1,13 @@
-//! The account itself: who may bring another key to it.
+//! The account itself: who may bring another key to it, and whom its owner invites.
 
 use std::net::IpAddr;
 
-use super::context::Context;
+use super::commands::Rows;
+use super::context::{Context, unexpected};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use crate::wire::directory::{DirectoryRequest, PushAnswer, PushReply};
-use crate::wire::ids::PeerKey;
+use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::KEY_REQUESTS_PER_ACCOUNT_MAX;
 
 /// Tells the person that another key wants their account.
@@ -38,5 +39,17 @@ fn requested(context: &Context, prefix: &str) -> Result<PeerKey, Failure> {
         (Some(key), None) => Ok(*key),
         (None, _) => Err(Failure::new(FailureKind::Usage, format!("no key {prefix} asks for this account"))),
         (Some(_), Some(_)) => Err(Failure::new(FailureKind::Usage, "several keys ask for this account: name one")),
+    }
+}
+
+/// Has the directory make an invitation, and makes it a link to the directory as this person knows it.
+pub(super) async fn invite(context: &Context, name: Option<&PeerName>, rows: &Rows) -> Result<(), Failure> {
+    match context.ask_directory(&DirectoryRequest::Invite).await? {
+        DirectoryReply::Invited { token, expires } => {
+            let link = context.account.directory.link(name, context.account.fingerprint, Some(&token));
+            rows.row(Event::Invited { link, expires }).await;
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
     }
 }

@@ -105,6 +105,7 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::Offers => offers::list(context, rows).await,
         Command::Accept { offer, folder, collision } => offers::accept(context, &offer, folder, collision, rows).await,
         Command::Decline { offer } => offers::decline(context, &offer).await,
+        Command::Invite { name } => account::invite(context, name.as_ref(), rows).await,
         Command::AnswerKeyRequest { key, allow } => account::answer_key_request(context, &key, allow).await,
         // `start` has turned it into `Started::Message`.
         Command::Message { .. } => Err(Failure::new(FailureKind::Other, "a message was not started")),

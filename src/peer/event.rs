@@ -94,6 +94,13 @@ pub enum Event {
         /// Where they are.
         source: IpAddr,
     },
+    /// An invitation was made: it admits one new account.
+    Invited {
+        /// What the invited person gives to `--server`. It is a secret until it is used.
+        link: String,
+        /// It admits nobody after this time.
+        expires: UnixMillis,
+    },
     /// Somebody offers a file.
     Offer {
         /// Who.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Identity, LoggedIn, Login, SignedPrekey};
 use super::catalog::{Cursor, Entry, Found, Query};
-use super::ids::{FileName, PeerKey, PeerName};
+use super::ids::{FileName, InviteToken, PeerKey, PeerName, UnixMillis};
 use super::message::{Delivery, Envelope};
 use super::refusal::Refusal;
 use super::rendezvous::{DialAnnounced, DialGranted, DialRequest};
@@ -59,6 +59,8 @@ pub enum DirectoryRequest {
         /// Whether it may replace the account's.
         allow: bool,
     },
+    /// Makes a token that admits one new account. Answer: [`DirectoryReply::Invited`].
+    Invite,
 }
 
 /// What a directory answers.
@@ -86,6 +88,13 @@ pub enum DirectoryReply {
     },
     /// The dial is announced.
     DialGranted(DialGranted),
+    /// A token that admits one new account.
+    Invited {
+        /// The token.
+        token: InviteToken,
+        /// It admits nobody after this time.
+        expires: UnixMillis,
+    },
 }
 
 /// The answer frame to a [`DirectoryRequest`].

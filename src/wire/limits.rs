@@ -93,6 +93,12 @@ pub const KEY_REQUESTS_PER_ACCOUNT_MAX: usize = 4;
 /// How long a replaced key may take its account back.
 pub const UNDO_DAYS: u64 = 7;
 
+/// Open invitations of one account.
+pub const INVITATIONS_PER_ACCOUNT_MAX: u64 = 20;
+
+/// How long an invitation admits somebody.
+pub const INVITATION_DAYS: u64 = 7;
+
 /// File streams that one peer serves at a time.
 pub const UPLOADS_MAX: usize = 64;
 

@@ -60,6 +60,12 @@ pub enum Refusal {
     },
     /// No key waits for this answer.
     NoKeyRequest,
+    /// There is no such account, and a new one needs an invitation.
+    InvitationNeeded,
+    /// The invitation was used, has expired or never was.
+    InvitationInvalid,
+    /// More open invitations than an account may have.
+    TooManyInvitations,
     /// The other person is not online.
     Offline,
     /// The other person does not take this from us: blocked and friends-only look alike.
@@ -122,6 +128,9 @@ impl Refusal {
             Self::OwnerDeclined => 14,
             Self::KeyReplaced { .. } => 15,
             Self::NoKeyRequest => 16,
+            Self::InvitationNeeded => 17,
+            Self::InvitationInvalid => 18,
+            Self::TooManyInvitations => 19,
             Self::Offline => 20,
             Self::NotAccepted => 21,
             Self::MailboxFull => 22,
@@ -162,6 +171,9 @@ impl Refusal {
             Self::OwnerAsked { .. } => "answer there, or wait: whoever does not answer may still undo it",
             Self::OwnerDeclined => "ask whoever runs the account's other peer",
             Self::KeyReplaced { .. } => "if that was not you: --take-back makes this key the account's again",
+            Self::InvitationNeeded => "ask somebody there for `qchat invite`, and give the whole link to --server",
+            Self::InvitationInvalid => "each admits one account within seven days: ask for another",
+            Self::TooManyInvitations => "they end after seven days, or when somebody uses them",
             Self::NameTaken => "choose another name, or leave out --register to log in",
             Self::Busy | Self::TooManyTransfers => "try again in a moment",
             Self::MailboxFull => "the message stays with you; send it again when they have been online",
@@ -193,6 +205,9 @@ impl From<RefusalOnWire> for Refusal {
             14 => Self::OwnerDeclined,
             15 => Self::KeyReplaced { hours_left: value },
             16 => Self::NoKeyRequest,
+            17 => Self::InvitationNeeded,
+            18 => Self::InvitationInvalid,
+            19 => Self::TooManyInvitations,
             20 => Self::Offline,
             21 => Self::NotAccepted,
             22 => Self::MailboxFull,
@@ -245,6 +260,9 @@ impl fmt::Display for Refusal {
                 return write!(f, "this key was replaced from elsewhere; it can be undone for {hours_left} h");
             }
             Self::NoKeyRequest => "no such key waits for an answer",
+            Self::InvitationNeeded => "nobody of that name has an account here, and a new one needs an invitation",
+            Self::InvitationInvalid => "the invitation was used already or has expired",
+            Self::TooManyInvitations => "too many open invitations",
             Self::Offline => "not online",
             Self::NotAccepted => "does not accept this from you",
             Self::MailboxFull => "the mailbox is full",

@@ -1,6 +1,6 @@
-//! Accounts with the real binary: moving to another machine, taking an account back.
+//! Accounts with the real binary: moving to another machine, taking an account back, invitations.
 
-use crate::program::{Outcome, Person, Process, World};
+use crate::program::{Directory, Outcome, Person, Process, World, text};
 
 /// A verb of somebody who has an account and does not want to make one.
 fn as_known(person: &Person<'_>, arguments: &str) -> Process {
@@ -51,4 +51,28 @@ fn a_replaced_key_takes_the_account_back() {
     run(&owner, "who --take-back").expect_code(0);
     run(&owner, "who").expect_code(0);
     run(&thief, "who --take-back").expect_code(0); // it knows the password, so it may bring its key again
+}
+
+#[test]
+fn only_invited_people_get_in_with_a_link_that_works_once() {
+    let world = World::new();
+    let (cert, data) = (world.path("cert"), world.path("data"));
+    let serve = format!("serve --cert {} --data {} --listen 127.0.0.1:0", cert.display(), data.display());
+    let mut process = Process::spawn(world.qchat(&format!("{serve} --invite-only --json")));
+    let listening = process.event("listening");
+    let directory = Directory { process, address: text(&listening, "address").parse().unwrap() };
+    let mut stranger = world.person("mallory", &directory);
+    stranger.run("who", &[]).expect_error(7, "needs an invitation");
+
+    let mut alice = world.person("alice", &directory);
+    alice.server = text(&listening, "link").to_owned();
+    let _peer = alice.peer();
+    let invited = alice.rows("invite", &["bob"]);
+    let link = text(&invited[0], "link").to_owned();
+    assert!(link.contains("/bob#") && link.contains('.'), "{link}");
+    let mut bob = world.person("bob", &directory);
+    bob.server = link.clone();
+    bob.rows("who", &[]);
+    stranger.server = link;
+    stranger.run("who", &[]).expect_error(7, "was used already");
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use qchat::clock::now_millis;
 use qchat::peer::directory_link::LoginFailure;
 use qchat::peer::event::Event;
 use qchat::peer::failure::FailureKind;
@@ -10,7 +11,7 @@ use qchat::peer::handle::Command;
 use qchat::seal::identity::IdentityKey;
 use qchat::wire::account::{Login, LoginKind};
 use qchat::wire::directory::{DirectoryReply, DirectoryRequest};
-use qchat::wire::ids::Password;
+use qchat::wire::ids::{InviteToken, Password};
 use qchat::wire::refusal::Refusal;
 use tokio::task::JoinSet;
 
@@ -158,4 +159,50 @@ async fn a_replaced_key_takes_its_account_back_without_the_password() {
         assert_eq!(back.log_in(undo).await, Err(Refusal::PasswordNeeded));
     }
     assert!(matches!(owner.ask(DirectoryRequest::Who { after: None }).await, Ok(DirectoryReply::People { .. })));
+}
+
+/// A new account with an invitation.
+async fn register(directory: &TestDirectory, name: &str, token: Option<InviteToken>) -> Result<RawClient, Refusal> {
+    let client = RawClient::stranger(directory).await;
+    let password = Some(Password::parse(PASSWORD).unwrap());
+    client.log_in(Login { password, token, register: true, ..client.login(name, ERRAND) }).await?;
+    Ok(client)
+}
+
+async fn invite(client: &RawClient) -> Result<InviteToken, Refusal> {
+    match client.ask(DirectoryRequest::Invite).await? {
+        DirectoryReply::Invited { token, expires } => {
+            assert!(expires > now_millis().plus_millis(6 * 24 * 3_600_000));
+            Ok(token)
+        }
+        other => panic!("an invitation was answered with {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_invitation_admits_one_account_and_survives_a_restart() {
+    let (directory, first) = TestDirectory::start_invite_only().await;
+    assert_eq!(register(&directory, "alice", None).await.err(), Some(Refusal::InvitationNeeded));
+    let forged = InviteToken::from_bytes([7; 16]);
+    assert_eq!(register(&directory, "alice", Some(forged)).await.err(), Some(Refusal::InvitationInvalid));
+    let alice = register(&directory, "alice", Some(first.clone())).await.unwrap();
+    assert_eq!(register(&directory, "bob", Some(first)).await.err(), Some(Refusal::InvitationInvalid));
+
+    let for_bob = invite(&alice).await.unwrap();
+    // A name that is taken does not use the invitation up.
+    assert_eq!(register(&directory, "alice", Some(for_bob.clone())).await.err(), Some(Refusal::NameTaken));
+    let directory = directory.stop().await.start_again();
+    register(&directory, "bob", Some(for_bob)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_has_twenty_open_invitations() {
+    let directory = TestDirectory::start();
+    let alice = RawClient::registered(&directory, "alice", ERRAND).await;
+    for _ in 0..20 {
+        invite(&alice).await.unwrap();
+    }
+    assert_eq!(invite(&alice).await.err(), Some(Refusal::TooManyInvitations));
+    let bob = RawClient::registered(&directory, "bob", ERRAND).await;
+    invite(&bob).await.unwrap();
 }

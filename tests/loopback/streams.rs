@@ -89,6 +89,7 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
         | DirectoryRequest::Publish(_)
         | DirectoryRequest::Unpublish { .. }
         | DirectoryRequest::AnswerKeyRequest { .. } => DirectoryReply::Done,
+        DirectoryRequest::Invite => panic!("nobody is invited here"),
         DirectoryRequest::Dial(_) => panic!("nobody is dialled here"),
     })
 }

@@ -55,6 +55,7 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
             let source = words::source(&args.source)?;
             (vec![Command::Get { source, folder: absolute(args.out)?, collision }], args.login)
         }
+        Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
         Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) => {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }

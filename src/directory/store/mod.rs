@@ -3,6 +3,8 @@
 
 pub mod sqlite;
 
+mod accounts;
+
 use async_trait::async_trait;
 
 use crate::protocol::lockout::Remembered;
@@ -87,8 +89,27 @@ pub trait Store: Send + Sync + 'static {
     /// The account of that name.
     async fn account(&self, name: &PeerName) -> Result<Option<Account>, StoreError>;
 
-    /// Makes an account; refused with `NameTaken` when there is one of that name.
-    async fn create_account(&self, account: Account) -> Result<(), StoreError>;
+    /// Makes an account; refused with `NameTaken` when there is one of that name. An invitation is used up by it, and
+    /// refused with `InvitationInvalid` when it is not open.
+    async fn create_account(&self, account: Account, invitation: Option<[u8; 32]>) -> Result<(), StoreError>;
+
+    /// How many accounts there are.
+    async fn accounts(&self) -> Result<u64, StoreError>;
+
+    /// Keeps the hash of an invitation; without an inviter it is the operator's. Refused with `TooManyInvitations`.
+    async fn invite(
+        &self,
+        token: [u8; 32],
+        inviter: Option<PeerName>,
+        now: UnixMillis,
+        expires: UnixMillis,
+    ) -> Result<(), StoreError>;
+
+    /// Whether an invitation can be used.
+    async fn is_invited(&self, token: [u8; 32], now: UnixMillis) -> Result<bool, StoreError>;
+
+    /// Forgets invitations that ended before a time, and says how many.
+    async fn expire_invitations(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
     /// Binds a new key to an account, forgets the old key's prekey and notes when it was replaced; refused with `Busy` when the old key is not the
     /// account's any more.

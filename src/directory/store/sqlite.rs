@@ -1,7 +1,6 @@
 //! The store in a SQLite file of its own. A row that cannot be read is reported and skipped, so that one bad row does
 //! not keep the rest from its owner.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -11,10 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::accounts;
 use super::{Account, Page, Standing, Store, StoreError, Waiting};
 use crate::database::{Database, DatabaseError};
-use crate::protocol::lockout::{Remembered, Source};
-use crate::protocol::source::SourcePrefix;
+use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, EntryKind, Query, Scope};
 use crate::wire::codec;
@@ -100,6 +99,15 @@ CREATE TABLE key_change (
     PRIMARY KEY (name, old_key)
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- Tokens that admit one account each, as hashes; the operator's have no inviter.
+CREATE TABLE invitation (
+    token      BLOB PRIMARY KEY,
+    inviter    TEXT REFERENCES account (name) ON DELETE CASCADE,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX invitation_of ON invitation (inviter, expires_at);
+",
 ];
 
 /// A [`Store`] in one SQLite file.
@@ -139,7 +147,7 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-fn refused<T>(refusal: Refusal) -> Result<T, StoreError> {
+pub(super) fn refused<T>(refusal: Refusal) -> Result<T, StoreError> {
     Err(StoreError::Refused(refusal))
 }
 
@@ -147,11 +155,42 @@ fn refused<T>(refusal: Refusal) -> Result<T, StoreError> {
 impl Store for SqliteStore {
     async fn account(&self, name: &PeerName) -> Result<Option<Account>, StoreError> {
         let name = name.clone();
-        self.run(move |sql| account(sql, name)).await
+        self.run(move |sql| accounts::account(sql, name)).await
     }
 
-    async fn create_account(&self, account: Account) -> Result<(), StoreError> {
-        self.run(move |sql| create_account(sql, &account)).await
+    async fn create_account(&self, account: Account, invitation: Option<[u8; 32]>) -> Result<(), StoreError> {
+        self.run(move |sql| accounts::create_account(sql, &account, invitation)).await
+    }
+
+    async fn accounts(&self) -> Result<u64, StoreError> {
+        self.run(move |sql| {
+            let count: Option<i64> = one(sql, "SELECT count(*) FROM account", [])?;
+            Ok(count.map_or(0, i64::cast_unsigned))
+        })
+        .await
+    }
+
+    async fn invite(
+        &self,
+        token: [u8; 32],
+        inviter: Option<PeerName>,
+        now: UnixMillis,
+        expires: UnixMillis,
+    ) -> Result<(), StoreError> {
+        self.run(move |sql| accounts::invite(sql, token, inviter.as_ref(), now, expires)).await
+    }
+
+    async fn is_invited(&self, token: [u8; 32], now: UnixMillis) -> Result<bool, StoreError> {
+        self.run(move |sql| {
+            let query = "SELECT 1 FROM invitation WHERE token = ?1 AND expires_at > ?2";
+            Ok(one::<i64>(sql, query, params![token, now.0.cast_signed()])?.is_some())
+        })
+        .await
+    }
+
+    async fn expire_invitations(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(move |sql| Ok(sql.execute("DELETE FROM invitation WHERE expires_at < ?1", [before.0.cast_signed()])?))
+            .await
     }
 
     async fn replace_key(
@@ -162,17 +201,17 @@ impl Store for SqliteStore {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let name = name.clone();
-        self.run(move |sql| replace_key(sql, &name, old, new, now)).await
+        self.run(move |sql| accounts::replace_key(sql, &name, old, new, now)).await
     }
 
     async fn replaced_at(&self, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError> {
         let name = name.clone();
-        self.run(move |sql| replaced_at(sql, &name, key)).await
+        self.run(move |sql| accounts::replaced_at(sql, &name, key)).await
     }
 
     async fn take_back(&self, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError> {
         let name = name.clone();
-        self.run(move |sql| take_back(sql, &name, key, since)).await
+        self.run(move |sql| accounts::take_back(sql, &name, key, since)).await
     }
 
     async fn expire_key_changes(&self, before: UnixMillis) -> Result<usize, StoreError> {
@@ -181,11 +220,11 @@ impl Store for SqliteStore {
     }
 
     async fn keep_lockout(&self, changes: Vec<Remembered>) -> Result<(), StoreError> {
-        self.run(move |sql| changes.iter().try_for_each(|change| keep_lockout(sql, change))).await
+        self.run(move |sql| changes.iter().try_for_each(|change| accounts::keep_lockout(sql, change))).await
     }
 
     async fn lockout(&self) -> Result<Vec<Remembered>, StoreError> {
-        self.run(lockout).await
+        self.run(accounts::lockout).await
     }
 
     async fn expire_lockout(&self, before: UnixMillis) -> Result<usize, StoreError> {
@@ -281,130 +320,6 @@ impl Store for SqliteStore {
             database.close().await;
         }
     }
-}
-
-fn account(sql: &Connection, name: PeerName) -> Result<Option<Account>, StoreError> {
-    let mut statement = sql.prepare_cached("SELECT key, password_phc, created_at FROM account WHERE name = ?1")?;
-    let row = statement.query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)));
-    Ok(row.optional()?.map(|(key, password, created_at)| Account {
-        name,
-        key: PeerKey::from_bytes(key),
-        password,
-        created_at: UnixMillis(created_at.cast_unsigned()),
-    }))
-}
-
-fn create_account(sql: &Connection, account: &Account) -> Result<(), StoreError> {
-    let created = sql.execute(
-        "INSERT INTO account (name, key, password_phc, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        params![account.name.as_str(), account.key.as_bytes(), account.password, account.created_at.0.cast_signed()],
-    )?;
-    if created == 0 { refused(Refusal::NameTaken) } else { Ok(()) }
-}
-
-fn replace_key(
-    sql: &Connection,
-    name: &PeerName,
-    old: PeerKey,
-    new: PeerKey,
-    now: UnixMillis,
-) -> Result<(), StoreError> {
-    let replaced = sql.execute(
-        "UPDATE account SET key = ?3 WHERE name = ?1 AND key = ?2",
-        params![name.as_str(), old.as_bytes(), new.as_bytes()],
-    )?;
-    if replaced == 0 {
-        return refused(Refusal::Busy);
-    }
-    sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
-    sql.execute("DELETE FROM key_change WHERE name = ?1 AND old_key = ?2", params![name.as_str(), new.as_bytes()])?;
-    sql.execute(
-        "INSERT OR REPLACE INTO key_change (name, old_key, replaced_at) VALUES (?1, ?2, ?3)",
-        params![name.as_str(), old.as_bytes(), now.0.cast_signed()],
-    )?;
-    Ok(())
-}
-
-fn replaced_at(sql: &Connection, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError> {
-    let query = "SELECT replaced_at FROM key_change WHERE name = ?1 AND old_key = ?2";
-    let at: Option<i64> = one(sql, query, params![name.as_str(), key.as_bytes()])?;
-    Ok(at.map(|at| UnixMillis(at.cast_unsigned())))
-}
-
-fn take_back(sql: &Connection, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError> {
-    let Some(at) = replaced_at(sql, name, key)?.filter(|at| *at >= since) else {
-        return refused(Refusal::PasswordNeeded);
-    };
-    sql.execute("UPDATE account SET key = ?2 WHERE name = ?1", params![name.as_str(), key.as_bytes()])?;
-    sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
-    // This key is the account's again; those that came after it were not its owner's.
-    sql.execute(
-        "DELETE FROM key_change WHERE name = ?1 AND replaced_at >= ?2",
-        params![name.as_str(), at.0.cast_signed()],
-    )?;
-    Ok(())
-}
-
-fn keep_lockout(sql: &Connection, change: &Remembered) -> Result<(), StoreError> {
-    match change {
-        Remembered::Source { name, source, state: None } => {
-            sql.prepare_cached("DELETE FROM lockout_source WHERE name = ?1 AND source = ?2")?
-                .execute(params![name.as_str(), source.address().to_string()])?;
-        }
-        Remembered::Source { name, source, state: Some(state) } => {
-            sql.prepare_cached(
-                "INSERT OR REPLACE INTO lockout_source (name, source, wrong, locks, locked_until, last_try)
-                 SELECT name, ?2, ?3, ?4, ?5, ?6 FROM account WHERE name = ?1",
-            )?
-            .execute(params![
-                name.as_str(),
-                source.address().to_string(),
-                state.wrong,
-                state.locks,
-                state.locked_until.0.cast_signed(),
-                state.last_try.0.cast_signed()
-            ])?;
-        }
-        Remembered::Account { name, wrong } if wrong.is_empty() => {
-            sql.prepare_cached("DELETE FROM lockout_account WHERE name = ?1")?.execute([name.as_str()])?;
-        }
-        Remembered::Account { name, wrong } => {
-            sql.prepare_cached(
-                "INSERT OR REPLACE INTO lockout_account (name, wrong) SELECT name, ?2 FROM account WHERE name = ?1",
-            )?
-            .execute(params![name.as_str(), encoded(wrong)?])?;
-        }
-    }
-    Ok(())
-}
-
-fn lockout(sql: &Connection) -> Result<Vec<Remembered>, StoreError> {
-    let mut statement = sql.prepare_cached(
-        "SELECT name, source, wrong, locks, locked_until, last_try FROM lockout_source ORDER BY last_try DESC",
-    )?;
-    let sources = statement.query_and_then([], |row| -> Result<_, StoreError> {
-        let time = |index| Ok::<_, StoreError>(UnixMillis(column::<i64>(row, index)?.cast_unsigned()));
-        Ok(Remembered::Source {
-            name: parsed(&column::<String>(row, 0)?)?,
-            source: SourcePrefix::of(parsed::<IpAddr>(&column::<String>(row, 1)?)?),
-            state: Some(Source {
-                wrong: column(row, 2)?,
-                locks: column(row, 3)?,
-                locked_until: time(4)?,
-                last_try: time(5)?,
-            }),
-        })
-    })?;
-    let mut kept = sources.collect::<Result<Vec<_>, _>>()?;
-    let mut statement = sql.prepare_cached("SELECT name, wrong FROM lockout_account")?;
-    let accounts = statement.query_and_then([], |row| -> Result<_, StoreError> {
-        let wrong = decoded("time of a try", &column::<Vec<u8>>(row, 1)?)?;
-        Ok(Remembered::Account { name: parsed(&column::<String>(row, 0)?)?, wrong })
-    })?;
-    for account in accounts {
-        kept.push(account?);
-    }
-    Ok(kept)
 }
 
 fn standing(sql: &Connection, name: &PeerName) -> Result<Standing, StoreError> {
@@ -651,23 +566,23 @@ fn current_prekey(sql: &Connection, name: &PeerName) -> Result<Option<PrekeyId>,
 }
 
 /// The one value of the one row that a query finds.
-fn one<T: FromSql>(sql: &Connection, query: &str, values: impl Params) -> Result<Option<T>, StoreError> {
+pub(super) fn one<T: FromSql>(sql: &Connection, query: &str, values: impl Params) -> Result<Option<T>, StoreError> {
     Ok(sql.prepare_cached(query)?.query_row(values, |row| row.get(0)).optional()?)
 }
 
-fn column<T: FromSql>(row: &Row<'_>, index: usize) -> Result<T, StoreError> {
+pub(super) fn column<T: FromSql>(row: &Row<'_>, index: usize) -> Result<T, StoreError> {
     Ok(row.get(index)?)
 }
 
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, StoreError> {
+pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, StoreError> {
     text.parse().map_err(|error: T::Err| malformed("name", &error))
 }
 
-fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     codec::encode(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-fn decoded<T: DeserializeOwned>(what: &str, blob: &[u8]) -> Result<T, StoreError> {
+pub(super) fn decoded<T: DeserializeOwned>(what: &str, blob: &[u8]) -> Result<T, StoreError> {
     codec::decode(blob).map_err(|error| malformed(what, &error))
 }
 
