@@ -49,6 +49,7 @@ impl LocalDirectory {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             certificate_folder: folder.path().join("certificate"),
             data: folder.path().join("data"),
+            admission: Default::default(),
             network: Network::default(),
         })?;
         let (address, fingerprint) = (directory.local_address(), directory.fingerprint());
@@ -65,7 +66,11 @@ impl LocalDirectory {
         let profile = Profile::open(&home, self.fingerprint, &name, &mut OsRandom)?;
         let directory = self.address.into();
         let account = Account { name, directory, fingerprint: self.fingerprint, kind: LoginKind::Resident };
-        let admission = Admission { password: Some(Password::parse("correct horse battery staple")?), register: true };
+        let admission = Admission {
+            password: Some(Password::parse("correct horse battery staple")?),
+            register: true,
+            ..Admission::default()
+        };
         let peer = Peer::start(account, Arc::new(profile), &admission, Network::default()).await?;
         let handle = peer.handle();
         let (stop, stopped) = oneshot::channel::<()>();

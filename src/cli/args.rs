@@ -74,6 +74,8 @@ pub(super) enum Verb {
     Verify(Verify),
     /// Accept the other key of somebody you had verified.
     Trust(Trust),
+    /// Print a link that admits one new account to your directory.
+    Invite(Invite),
 }
 
 /// Who you are and where your directory is.
@@ -94,6 +96,9 @@ pub(super) struct Login {
     /// Make the account without asking, if there is none of that name.
     #[arg(long)]
     pub(super) register: bool,
+    /// Take the account back when another key has replaced this machine's in the last seven days.
+    #[arg(long)]
+    pub(super) take_back: bool,
     /// Trust a directory on first use without asking.
     #[arg(long)]
     pub(super) accept_new: bool,
@@ -116,6 +121,9 @@ pub(super) struct Serve {
     /// The host name that the printed link shows to others [default: this machine's address].
     #[arg(long, value_name = "HOST")]
     pub(super) public_host: Option<String>,
+    /// Make new accounts for people with an invitation only (`qchat invite`).
+    #[arg(long)]
+    pub(super) invite_only: bool,
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]
     pub(super) no_gso: bool,
@@ -197,6 +205,14 @@ pub(super) struct Send {
     /// The files.
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Invite {
+    /// The name that the link proposes.
+    pub(super) name: Option<PeerName>,
     #[command(flatten)]
     pub(super) login: Login,
 }

@@ -15,6 +15,7 @@ use crate::seal::random::OsRandom;
 use crate::storage::profile::{Profile, ProfileError};
 use crate::wire::account::LoginKind;
 use crate::wire::ids::{DirectoryFingerprint, Password};
+use crate::wire::limits::UNDO_DAYS;
 use crate::wire::refusal::Refusal;
 
 /// Longer than this without a word looks like a hang.
@@ -26,6 +27,9 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A person mistypes a password this often before they should look it up.
 const PASSWORD_ATTEMPTS_MAX: usize = 3;
+
+/// How often a login is tried again while the account's owner is asked.
+const OWNER_ASKED_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The directory's key that this person trusts: by a link, by an earlier visit, or by their answer now.
 pub(super) async fn trusted_fingerprint(settings: &Settings, output: &Output) -> Result<DirectoryFingerprint, Failure> {
@@ -87,18 +91,24 @@ fn accept_first_use(
 /// Opens the profile and logs in.
 pub(super) async fn log_in(
     settings: &Settings,
-    output: &Output,
     fingerprint: DirectoryFingerprint,
     kind: LoginKind,
+    output: &Output,
 ) -> Result<Peer, Failure> {
     let profile = Arc::new(open_profile(settings, fingerprint, kind).await?);
     let directory = settings.server.directory.clone();
     let account = Account { name: settings.user.clone(), directory, fingerprint, kind };
-    let mut admission = Admission { password: None, register: settings.register };
+    let mut admission = Admission {
+        password: None,
+        register: settings.register,
+        undo: settings.take_back,
+        token: settings.server.token.clone(),
+    };
     if let Some(file) = &settings.password_file {
         admission.password = Some(prompt::password_from(file)?);
     }
-    for _ in 0..=PASSWORD_ATTEMPTS_MAX {
+    let mut attempts = 0;
+    while attempts <= PASSWORD_ATTEMPTS_MAX {
         let starting = Peer::start(account.clone(), profile.clone(), &admission, settings.network);
         match patiently(settings, output, starting).await {
             Ok(peer) => {
@@ -106,8 +116,17 @@ pub(super) async fn log_in(
                 return Ok(peer);
             }
             Err(LoginFailure::Failed(failure)) => return Err(failure),
+            Err(LoginFailure::Refused(Refusal::OwnerAsked { seconds })) => {
+                output.talk(&format!(
+                    "* {} is logged in with another key, so its owner is asked there, for {seconds} s at most",
+                    settings.user
+                ));
+                tokio::time::sleep(OWNER_ASKED_INTERVAL).await;
+                continue;
+            }
             Err(LoginFailure::Refused(refusal)) => admission = ask(settings, refusal, &admission)?,
         }
+        attempts += 1;
     }
     Err(Failure::from(Refusal::WrongPassword { tries_left: 0 }))
 }
@@ -144,7 +163,8 @@ fn pin_proven(settings: &Settings, fingerprint: DirectoryFingerprint) -> Result<
 fn ask(settings: &Settings, refusal: Refusal, before: &Admission) -> Result<Admission, Failure> {
     let name = &settings.user;
     let failure = Failure::from(refusal).about(name);
-    if !prompt::can_ask() || settings.password_file.is_some() && refusal != Refusal::UnknownName {
+    let needs_words = !matches!(refusal, Refusal::UnknownName | Refusal::KeyReplaced { .. });
+    if !prompt::can_ask() || settings.password_file.is_some() && needs_words {
         return Err(match refusal {
             Refusal::UnknownName => failure.hint("--register makes the account"),
             Refusal::PasswordNeeded => {
@@ -162,18 +182,25 @@ fn ask(settings: &Settings, refusal: Refusal, before: &Admission) -> Result<Admi
                 Some(password) => password.clone(),
                 None => new_password(settings)?,
             };
-            Ok(Admission { password: Some(password), register: true })
+            Ok(Admission { password: Some(password), register: true, ..before.clone() })
         }
         Refusal::PasswordNeeded if before.register => {
-            Ok(Admission { password: Some(new_password(settings)?), register: true })
+            Ok(Admission { password: Some(new_password(settings)?), register: true, ..before.clone() })
         }
         Refusal::PasswordNeeded => {
             let question = format!("Password of {name} (its key is on another machine): ");
-            Ok(Admission { password: Some(prompt::password(&question)?), register: false })
+            Ok(Admission { password: Some(prompt::password(&question)?), register: false, ..before.clone() })
         }
         Refusal::WrongPassword { tries_left } => {
-            let question = format!("Wrong password, {tries_left} more tries. Password of {name}: ");
-            Ok(Admission { password: Some(prompt::password(&question)?), register: before.register })
+            let tries = if tries_left == 1 { "1 more try".to_owned() } else { format!("{tries_left} more tries") };
+            let question = format!("Wrong password, {tries}. Password of {name}: ");
+            Ok(Admission { password: Some(prompt::password(&question)?), ..before.clone() })
+        }
+        Refusal::KeyReplaced { hours_left } => {
+            let ago = (UNDO_DAYS * 24).saturating_sub(u64::from(hours_left));
+            let question =
+                format!("The key of {name} was replaced {ago} hours ago from elsewhere: take the account back?");
+            if prompt::confirm(&question)? { Ok(Admission { undo: true, ..before.clone() }) } else { Err(failure) }
         }
         _ => Err(failure),
     }

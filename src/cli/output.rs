@@ -214,6 +214,15 @@ impl Output {
             Event::Contact { name, safety_number, verified_at, offered_safety_number, .. } => {
                 contact(name, safety_number, *verified_at, offered_safety_number.as_deref())
             }
+            Event::KeyRequested { key, source } => format!(
+                "! somebody at {source} who knows your password wants to take this account to another machine (key \
+                 {key:.16}): /deny-key {key:.8}, or /allow-key {key:.8} if it is you; without an answer it is let in \
+                 after a minute, and `--take-back` undoes it for seven days"
+            ),
+            Event::Invited { link, .. } => {
+                let picture = if is_read_by_a_person() { qr_code::lines(link) } else { None };
+                picture.map_or_else(|| link.clone(), |picture| format!("{picture}\n{link}"))
+            }
             Event::Offer { from, id, name, size, .. } => format!(
                 "* {from} offers {} ({}): /accept {id:.8} or /decline {id:.8}",
                 printable(name.as_str()),

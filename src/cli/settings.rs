@@ -6,16 +6,13 @@ use std::str::FromStr;
 use etcetera::BaseStrategy as _;
 
 use super::args::Login;
-use crate::peer::directory_link::DirectoryAddress;
+use crate::peer::directory_link::{DEFAULT_PORT, DirectoryAddress};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::storage::profile::Home;
 use crate::transport::tuning::Network;
-use crate::wire::ids::{DirectoryFingerprint, PeerName};
+use crate::wire::ids::{DirectoryFingerprint, InviteToken, PeerName};
 
-/// The port of a directory that names none.
-pub(super) const DEFAULT_PORT: u16 = 4433;
-
-/// A directory as a person names it: `HOST[:PORT]` or `qchat://HOST[:PORT]/[NAME]#FINGERPRINT`.
+/// A directory as a person names it: `HOST[:PORT]` or `qchat://HOST[:PORT]/[NAME]#FINGERPRINT[.TOKEN]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ServerAddress {
     pub(super) directory: DirectoryAddress,
@@ -23,6 +20,8 @@ pub(super) struct ServerAddress {
     pub(super) name: Option<PeerName>,
     /// The key that the link promises.
     pub(super) fingerprint: Option<DirectoryFingerprint>,
+    /// The invitation that the link carries.
+    pub(super) token: Option<InviteToken>,
 }
 
 impl FromStr for ServerAddress {
@@ -30,9 +29,13 @@ impl FromStr for ServerAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("qchat://") {
-            None => Ok(Self { directory: parse_host(text)?, name: None, fingerprint: None }),
+            None => Ok(Self { directory: parse_host(text)?, name: None, fingerprint: None, token: None }),
             Some(rest) => {
                 let (place, fingerprint) = rest.split_once('#').ok_or("the link has no #FINGERPRINT: copy it whole")?;
+                let (fingerprint, token) = match fingerprint.split_once('.') {
+                    None => (fingerprint, None),
+                    Some((fingerprint, token)) => (fingerprint, Some(InviteToken::parse(token))),
+                };
                 let (host, name) = place.split_once('/').unwrap_or((place, ""));
                 let name = if name.is_empty() { None } else { Some(name.parse()) };
                 Ok(Self {
@@ -41,6 +44,7 @@ impl FromStr for ServerAddress {
                     fingerprint: Some(
                         fingerprint.parse().map_err(|_| "the link's fingerprint is damaged: copy it whole")?,
                     ),
+                    token: token.transpose().map_err(|_| "the link's invitation is damaged: copy it whole")?,
                 })
             }
         }
@@ -81,6 +85,7 @@ pub(super) struct Settings {
     pub(super) home: Home,
     pub(super) password_file: Option<PathBuf>,
     pub(super) register: bool,
+    pub(super) take_back: bool,
     pub(super) accept_new: bool,
     pub(super) network: Network,
 }
@@ -107,6 +112,7 @@ impl Settings {
             home: Home::at(home),
             password_file: login.password_file,
             register: login.register,
+            take_back: login.take_back,
             accept_new: login.accept_new,
             network: Network { segmentation_offload: !login.no_gso },
         })
@@ -151,5 +157,60 @@ mod tests {
         assert_eq!(link.directory.port, 77);
         assert_eq!(link.name.unwrap().as_str(), "alice");
         assert_eq!(link.fingerprint.unwrap().to_string(), fingerprint);
+    }
+    /// Links of every shape, from numbers that look random and are the same in every run (xorshift64*).
+    fn links(count: usize) -> Vec<String> {
+        let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut roll = move || {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        };
+        let hosts = ["example.org", "192.0.2.7", "2001:db8::1", "localhost", "a-b.c"];
+        let names = [None, Some("alice"), Some("x"), Some("a.b_c-9")];
+        (0..count)
+            .map(|_| {
+                let host = hosts[usize::try_from(roll() % 5).unwrap()].to_owned();
+                let port = if roll() % 2 == 0 { DEFAULT_PORT } else { u16::try_from(1 + roll() % 65_535).unwrap() };
+                let name = names[usize::try_from(roll() % 4).unwrap()].map(|name| PeerName::parse(name).unwrap());
+                let fingerprint = DirectoryFingerprint::from_bytes(std::array::from_fn(|_| roll().to_le_bytes()[3]));
+                let token = InviteToken::from_bytes(std::array::from_fn(|_| roll().to_le_bytes()[3]));
+                let token = (roll() % 2 == 0).then_some(token);
+                DirectoryAddress { host, port }.link(name.as_ref(), fingerprint, token.as_ref())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_link_reads_back_as_itself() {
+        for link in links(2_000) {
+            let ServerAddress { directory, name, fingerprint, token } = link.parse().unwrap();
+            assert_eq!(directory.link(name.as_ref(), fingerprint.unwrap(), token.as_ref()), link);
+        }
+    }
+
+    #[test]
+    fn a_damaged_link_never_pins_another_key_or_carries_another_token() {
+        for link in links(200) {
+            let whole: ServerAddress = link.parse().unwrap();
+            for end in 0..link.len() {
+                let Ok(cut) = link[..end].parse::<ServerAddress>() else { continue };
+                // What is left is no link at all, or one whose invitation was cut off with its dot.
+                let same = cut.fingerprint.is_none() || (cut.fingerprint == whole.fingerprint && cut.token.is_none());
+                assert!(same, "{link} cut to {}", &link[..end]);
+            }
+            for bad in ["!", " ", "\n", "."] {
+                assert!(format!("{link}{bad}").parse::<ServerAddress>().is_err(), "{link}{bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_invitation_is_not_shown_by_accident() {
+        let link: ServerAddress =
+            links(50).iter().find(|link| link.contains('.') && link.len() > 100).unwrap().parse().unwrap();
+        let token = link.token.clone().map(|token| token.link_text()).unwrap_or_default();
+        assert!(!token.is_empty() && !format!("{link:?}").contains(&token));
     }
 }

@@ -32,7 +32,7 @@ const fn word(name: &'static str, arguments: &'static str, purpose: &'static str
 }
 
 /// All commands, in the order of `/help`.
-pub(super) const WORDS: [Word; 15] = [
+pub(super) const WORDS: [Word; 18] = [
     word("/who", "", "who is online"),
     word("/msg", "NAME TEXT", "send a message; it waits when they are offline"),
     word("/share", "PATH", "publish a file"),
@@ -46,6 +46,9 @@ pub(super) const WORDS: [Word; 15] = [
     word("/decline", "[NAME|ID]", "turn an offered file down"),
     word("/verify", "NAME [--mark]", "the number to compare with them; --mark once you have"),
     word("/trust", "NAME", "accept the other key of somebody you had verified"),
+    word("/invite", "[NAME]", "a link that admits one new account"),
+    word("/allow-key", "[KEY]", "let a key take this account that asks for it: you move there"),
+    word("/deny-key", "[KEY]", "keep a key out that asks for this account"),
     word("/help", "", "this list"),
     word("/quit", "", "leave; messages wait for you at the directory"),
 ];
@@ -108,6 +111,12 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         }
         "/trust" => Command::Trust { name: PeerName::parse(one(word, rest)?).map_err(usage)? },
         "/decline" => Command::Decline { offer: rest.to_owned() },
+        "/invite" => {
+            let name = if rest.is_empty() { None } else { Some(PeerName::parse(rest).map_err(usage)?) };
+            Command::Invite { name }
+        }
+        "/allow-key" => Command::AnswerKeyRequest { key: rest.to_owned(), allow: true },
+        "/deny-key" => Command::AnswerKeyRequest { key: rest.to_owned(), allow: false },
         word if word.starts_with('/') => {
             return Err(
                 Failure::new(FailureKind::Usage, format!("there is no command {word}")).hint("/help lists them")

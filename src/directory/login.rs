@@ -1,17 +1,19 @@
 //! Who may in: the proof of a key, and the password where the key is not the account's. What slows down guessing is
 //! asked, and counts the try, before anything is hashed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::registry::{Membership, Session};
 use super::shared::Shared;
-use super::store::Account;
+use super::store::{Account, Store, StoreError};
+use super::{invitations, other_key};
 use crate::clock::now_millis;
-use crate::protocol::lockout::Lockout;
+use crate::protocol::key_change::KeyRequests;
+use crate::protocol::lockout::{Lockout, Try};
 use crate::protocol::new_accounts::NewAccounts;
 use crate::protocol::source::SourcePrefix;
 use crate::seal::identity::{self, Label, login_statement};
@@ -20,7 +22,7 @@ use crate::seal::random::OsRandom;
 use crate::transport::connection::Connection;
 use crate::wire::account::{LoggedIn, Login, LoginKind};
 use crate::wire::directory::DirectoryPush;
-use crate::wire::ids::{Epoch, Password};
+use crate::wire::ids::{Epoch, Password, PeerName};
 use crate::wire::limits::PUSH_QUEUE_MAX;
 use crate::wire::refusal::Refusal;
 
@@ -30,8 +32,10 @@ const HASHES_AT_ONCE: usize = 2;
 /// What all logins share.
 #[derive(Debug)]
 pub(super) struct LoginLimits {
-    lockout: Mutex<Lockout>,
+    /// Held while a try is written, so that what is kept has the order in which it happened.
+    lockout: tokio::sync::Mutex<Lockout>,
     new_accounts: Mutex<NewAccounts>,
+    key_requests: Mutex<KeyRequests>,
     hashing: Arc<Semaphore>,
 }
 
@@ -39,8 +43,8 @@ pub(super) struct LoginLimits {
 pub(super) struct Admitted {
     /// Its place among those who are connected.
     pub(super) membership: Membership,
-    /// The presence pushes that wait for it.
-    pub(super) presence: mpsc::Receiver<DirectoryPush>,
+    /// The pushes that wait for it, beside its mailbox.
+    pub(super) pushes: mpsc::Receiver<DirectoryPush>,
     /// What it is answered.
     pub(super) answer: LoggedIn,
 }
@@ -55,15 +59,49 @@ enum AccountIs {
 impl LoginLimits {
     pub(super) fn new() -> Self {
         Self {
-            lockout: Mutex::default(),
+            lockout: tokio::sync::Mutex::default(),
             new_accounts: Mutex::default(),
+            key_requests: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
         }
     }
 
+    /// Goes on from what an earlier process remembered of wrong passwords.
+    pub(super) async fn restore(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let kept = store.lockout().await?;
+        self.lockout.lock().await.restore(kept);
+        Ok(())
+    }
+
+    /// Counts a try and has it on disk before anybody looks at the password: so neither many tries at once nor a
+    /// crash gains one.
+    pub(super) async fn begin_try(
+        &self,
+        store: &dyn Store,
+        name: &PeerName,
+        source: SourcePrefix,
+    ) -> Result<Try, Refusal> {
+        let mut lockout = self.lockout.lock().await;
+        let tried = lockout.begin_try(name, source, now_millis())?;
+        store.keep_lockout(lockout.take_changes()).await?;
+        Ok(tried)
+    }
+
+    /// Takes a try back whose password was right.
+    pub(super) async fn succeeded(&self, store: &dyn Store, tried: Try) -> Result<(), Refusal> {
+        let mut lockout = self.lockout.lock().await;
+        lockout.succeeded(tried);
+        Ok(store.keep_lockout(lockout.take_changes()).await?)
+    }
+
+    /// The keys that wait for an owner's answer.
+    pub(super) fn key_requests(&self) -> MutexGuard<'_, KeyRequests> {
+        self.key_requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs Argon2 off the async threads. The permit goes along, so that a caller who gives up does not make room for
     /// a third hash.
-    async fn hash<R: Send + 'static>(
+    pub(super) async fn hash<R: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<R, PasswordError> + Send + 'static,
     ) -> Result<R, Refusal> {
@@ -94,7 +132,7 @@ pub(super) async fn log_in(
     mut login: Login,
 ) -> Result<Admitted, Refusal> {
     prove(shared, connection, &login)?;
-    let source = SourcePrefix::of(connection.remote_address().ip());
+    let source = connection.remote_address().ip();
     let password = login.password.take();
     let account_is = authenticate(shared, source, &login, password).await?;
     let epoch = match login.kind {
@@ -112,7 +150,7 @@ fn prove(shared: &Shared, connection: &Connection, login: &Login) -> Result<(), 
 
 async fn authenticate(
     shared: &Shared,
-    source: SourcePrefix,
+    source: IpAddr,
     login: &Login,
     password: Option<Password>,
 ) -> Result<AccountIs, Refusal> {
@@ -120,55 +158,29 @@ async fn authenticate(
         return register(shared, source, login, password).await;
     };
     if account.key != login.key {
-        bring_key(shared, source, login, password, account).await?;
+        other_key::bring(shared, source, login, password, account).await?;
     }
     Ok(AccountIs::Known)
 }
 
 async fn register(
     shared: &Shared,
-    source: SourcePrefix,
+    source: IpAddr,
     login: &Login,
     password: Option<Password>,
 ) -> Result<AccountIs, Refusal> {
+    let invitation = invitations::check(shared, login.token.as_ref()).await?;
     if !login.register {
         return Err(Refusal::UnknownName);
     }
     let password = password.ok_or(Refusal::PasswordNeeded)?;
     let limits = &shared.login_limits;
-    limits.new_accounts.lock().unwrap_or_else(PoisonError::into_inner).count(source, now_millis())?;
+    limits.new_accounts.lock().unwrap_or_else(PoisonError::into_inner).count(SourcePrefix::of(source), now_millis())?;
     let password = limits.hash(move || password::hash(&password, &mut OsRandom)).await?;
     let account = Account { name: login.name.clone(), key: login.key, password, created_at: now_millis() };
-    shared.store.create_account(account).await?;
+    shared.store.create_account(account, invitation).await?;
     tracing::info!(peer = %login.name, key = %login.key, "account created");
     Ok(AccountIs::New)
-}
-
-/// Binds a new key to the account of whoever knows its password, and ends the sessions of the old one.
-async fn bring_key(
-    shared: &Shared,
-    source: SourcePrefix,
-    login: &Login,
-    password: Option<Password>,
-    account: Account,
-) -> Result<(), Refusal> {
-    if login.register {
-        return Err(Refusal::NameTaken);
-    }
-    let password = password.ok_or(Refusal::PasswordNeeded)?;
-    let limits = &shared.login_limits;
-    let lockout = || limits.lockout.lock().unwrap_or_else(PoisonError::into_inner);
-    let tried = lockout().begin_try(&login.name, source, now_millis())?;
-    let Account { name, key: old, password: stored, .. } = account;
-    if !limits.hash(move || password::verify(&password, &stored)).await? {
-        tracing::info!(peer = %name, "wrong password");
-        return Err(tried.refusal());
-    }
-    lockout().succeeded(tried);
-    shared.store.replace_key(&name, old, login.key).await?;
-    shared.registry.end_other_keys(&name, login.key);
-    tracing::info!(peer = %name, key = %login.key, %old, "key replaced");
-    Ok(())
 }
 
 async fn enter(
@@ -178,14 +190,14 @@ async fn enter(
     epoch: Epoch,
     account_is: AccountIs,
 ) -> Result<Admitted, Refusal> {
-    let (sender, presence) = mpsc::channel(PUSH_QUEUE_MAX);
+    let (sender, pushes) = mpsc::channel(PUSH_QUEUE_MAX);
     let session = Session {
         name: login.name,
         key: login.key,
         kind: login.kind,
         epoch,
         connection: connection.clone(),
-        presence: sender,
+        pushes: sender,
         mail: Notify::new(),
         replaced: AtomicBool::new(false),
     };
@@ -202,7 +214,7 @@ async fn enter(
         prekey: standing.prekey,
         waiting: standing.waiting,
     };
-    Ok(Admitted { membership, presence, answer })
+    Ok(Admitted { membership, pushes, answer })
 }
 
 /// A session's address as the directory sees it, IPv4 in its plain form.

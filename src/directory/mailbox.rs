@@ -32,10 +32,10 @@ pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, tur
     }
 }
 
-/// Pushes presence, in order.
-pub(super) async fn push_presence(session: Arc<Session>, mut queue: mpsc::Receiver<DirectoryPush>) {
-    while let Some(presence) = queue.recv().await {
-        if push(&session, &presence).await.is_err() {
+/// Pushes what else a session is told, in order.
+pub(super) async fn push_news(session: Arc<Session>, mut queue: mpsc::Receiver<DirectoryPush>) {
+    while let Some(news) = queue.recv().await {
+        if push(&session, &news).await.is_err() {
             return;
         }
     }

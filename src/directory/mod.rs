@@ -8,10 +8,12 @@ mod session;
 
 mod login;
 mod mailbox;
+mod other_key;
 mod rendezvous;
 mod requests;
 
 mod gate;
+pub mod invitations;
 mod registry;
 mod shared;
 

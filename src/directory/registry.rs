@@ -34,8 +34,8 @@ pub(super) struct Session {
     pub(super) epoch: Epoch,
     /// How to reach it.
     pub(super) connection: Connection,
-    /// Where its presence pushes wait.
-    pub(super) presence: mpsc::Sender<DirectoryPush>,
+    /// Where its pushes wait that are no envelopes.
+    pub(super) pushes: mpsc::Sender<DirectoryPush>,
     /// Rings when an envelope may wait for it.
     pub(super) mail: Notify,
     /// Set when a newer login has replaced it.
@@ -151,6 +151,11 @@ impl Registry {
         }
     }
 
+    /// An account's resident peer, when it is online.
+    pub(super) fn resident(&self, name: &PeerName) -> Option<Arc<Session>> {
+        self.lock().accounts.get(name).and_then(|sessions| sessions.resident.clone())
+    }
+
     /// Whether an account's resident peer is online.
     pub(super) fn is_online(&self, name: &PeerName) -> bool {
         self.lock().accounts.get(name).is_some_and(|sessions| sessions.resident.is_some())
@@ -237,7 +242,7 @@ impl Present {
         let residents = self.accounts.values().filter_map(|sessions| sessions.resident.as_ref());
         for resident in residents.filter(|resident| resident.name != *name) {
             let push = DirectoryPush::Presence { name: name.clone(), online };
-            if resident.presence.try_send(push).is_err() {
+            if resident.pushes.try_send(push).is_err() {
                 tracing::debug!(peer = %resident.name, "presence push dropped");
             }
         }

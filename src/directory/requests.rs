@@ -1,14 +1,16 @@
 //! What each request of a session is answered.
 
+use super::invitations;
 use super::registry::Session;
 use super::rendezvous;
 use super::shared::Shared;
 use crate::clock::now_millis;
+use crate::protocol::key_change::Answer;
 use crate::seal::prekey;
 use crate::wire::account::{Identity, SignedPrekey};
 use crate::wire::catalog::{Cursor, Entry, Found, Query};
 use crate::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
-use crate::wire::ids::{FileName, PeerName};
+use crate::wire::ids::{FileName, PeerKey, PeerName};
 use crate::wire::limits::{PAGE_ENTRIES_MAX, SEALED_BYTES_MAX};
 use crate::wire::message::{ENVELOPE_VERSION, Envelope};
 use crate::wire::refusal::Refusal;
@@ -28,7 +30,23 @@ pub(super) async fn answer(shared: &Shared, session: &Session, request: Director
         DirectoryRequest::Unpublish { name } => unpublish(shared, session, &name).await,
         DirectoryRequest::Find { query, after } => find(shared, query, after).await,
         DirectoryRequest::Dial(request) => rendezvous::dial(shared, session, request).await,
+        DirectoryRequest::AnswerKeyRequest { key, allow } => answer_key_request(shared, session, key, allow),
+        DirectoryRequest::Invite => invite(shared, session).await,
     }
+}
+
+/// The answer of whoever holds the account's key now to somebody who wants to replace it.
+fn answer_key_request(shared: &Shared, session: &Session, key: PeerKey, allow: bool) -> DirectoryAnswer {
+    let answer = if allow { Answer::Allowed } else { Answer::Declined };
+    shared.login_limits.key_requests().answer(&session.name, key, session.key, answer, now_millis())?;
+    tracing::info!(peer = %session.name, %key, allow, "the owner has answered");
+    Ok(DirectoryReply::Done)
+}
+
+async fn invite(shared: &Shared, session: &Session) -> DirectoryAnswer {
+    let (token, expires) = invitations::invite(shared, Some(session.name.clone())).await?;
+    tracing::info!(peer = %session.name, "invitation made");
+    Ok(DirectoryReply::Invited { token, expires })
 }
 
 async fn put_prekey(shared: &Shared, session: &Session, signed: SignedPrekey) -> DirectoryAnswer {

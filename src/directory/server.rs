@@ -12,10 +12,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::gate::{Address, Gate, Verdict};
+use super::invitations::{self, Admission};
 use super::login::LoginLimits;
+use super::other_key::undo_since;
 use super::registry::Registry;
 use super::session;
 use super::shared::Shared;
+use super::store::StoreError;
 use super::store::sqlite::SqliteStore;
 use crate::clock::now_millis;
 use crate::database::DatabaseError;
@@ -23,7 +26,7 @@ use crate::transport::certificate::{CertificateError, DirectoryCertificate};
 use crate::transport::connection::TransportError;
 use crate::transport::endpoint::{Endpoint, Incoming};
 use crate::transport::tuning::Network;
-use crate::wire::ids::{DirectoryFingerprint, UnixMillis};
+use crate::wire::ids::{DirectoryFingerprint, InviteToken, UnixMillis};
 use crate::wire::limits::MAILBOX_DAYS;
 use crate::wire::refusal::CloseCode;
 
@@ -41,6 +44,8 @@ pub struct Settings {
     pub certificate_folder: PathBuf,
     /// Where everything else is kept: one folder for one directory.
     pub data: PathBuf,
+    /// Whether strangers may make accounts.
+    pub admission: Admission,
     /// How to use the network.
     pub network: Network,
 }
@@ -70,6 +75,9 @@ pub enum DirectoryError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// What the database holds cannot be read.
+    #[error("the database cannot be read: {0}")]
+    Store(#[from] StoreError),
     /// The network cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -105,7 +113,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`] names what cannot be had and why.
     pub fn start(settings: Settings) -> Result<Self, DirectoryError> {
-        let Settings { listen, certificate_folder, data, network } = settings;
+        let Settings { listen, certificate_folder, data, admission, network } = settings;
         let lock = lock_folder(&data)?;
         let store = SqliteStore::open(&data.join("directory.sqlite"))?;
         let certificate = DirectoryCertificate::load_or_create(&certificate_folder)?;
@@ -113,6 +121,7 @@ impl Directory {
         let address = endpoint.local_address().map_err(|source| DirectoryError::LocalAddress { listen, source })?;
         let shared = Shared {
             fingerprint: certificate.fingerprint(),
+            admission,
             store: Box::new(store),
             registry: Registry::default(),
             login_limits: LoginLimits::new(),
@@ -130,6 +139,19 @@ impl Directory {
     #[must_use]
     pub fn fingerprint(&self) -> DirectoryFingerprint {
         self.shared.fingerprint
+    }
+
+    /// An invitation for the operator, while nobody has an account at a directory that wants invitations.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Store`] when it cannot be kept.
+    pub async fn first_invitation(&self) -> Result<Option<InviteToken>, DirectoryError> {
+        let is_wanted = self.shared.admission == Admission::InviteOnly && self.shared.store.accounts().await? == 0;
+        if !is_wanted {
+            return Ok(None);
+        }
+        let (token, _) = invitations::invite(&self.shared, None).await.map_err(StoreError::Refused)?;
+        Ok(Some(token))
     }
 
     /// The IP address that others most likely reach this directory at: its own, or the one that packets leave from.
@@ -151,10 +173,14 @@ impl Directory {
     /// Accepts connections until `stop` resolves; then closes them, waits for their tasks and closes the database.
     ///
     /// # Errors
-    /// [`DirectoryError::EndpointLost`] when the socket fails before that.
+    /// [`DirectoryError::EndpointLost`] when the socket fails before that, [`DirectoryError::Store`] when what must be
+    /// known before anybody is let in cannot be read.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), DirectoryError> {
         let mut tasks = JoinSet::new();
-        let result = self.accept_until(stop, &mut tasks).await;
+        let result = match self.shared.login_limits.restore(self.shared.store.as_ref()).await {
+            Ok(()) => self.accept_until(stop, &mut tasks).await,
+            Err(error) => Err(error.into()),
+        };
         self.endpoint.close(CloseCode::ShuttingDown);
         while let Some(ended) = tasks.join_next().await {
             report_panic(ended);
@@ -223,13 +249,20 @@ fn lock_folder(data: &Path) -> Result<File, DirectoryError> {
     }
 }
 
-/// Forgets envelopes that have waited too long.
+/// Forgets what was kept for long enough: envelopes that nobody fetched, sources that tried no password for a day.
 async fn expire(shared: Arc<Shared>) {
-    let before = UnixMillis(now_millis().0.saturating_sub(MAILBOX_DAYS * DAY_MILLIS));
-    match shared.store.expire_envelopes(before).await {
+    let days_ago = |days: u64| UnixMillis(now_millis().0.saturating_sub(days * DAY_MILLIS));
+    report_expired("envelopes", shared.store.expire_envelopes(days_ago(MAILBOX_DAYS)).await);
+    report_expired("replaced keys", shared.store.expire_key_changes(undo_since(now_millis())).await);
+    report_expired("invitations", shared.store.expire_invitations(now_millis()).await);
+    report_expired("wrong passwords", shared.store.expire_lockout(days_ago(1)).await);
+}
+
+fn report_expired(what: &'static str, expired: Result<usize, StoreError>) {
+    match expired {
         Ok(0) => {}
-        Ok(envelopes) => tracing::info!(envelopes, "expired"),
-        Err(error) => tracing::error!(%error, "envelopes not expired"),
+        Ok(count) => tracing::info!(what, count, "expired"),
+        Err(error) => tracing::error!(what, %error, "not expired"),
     }
 }
 

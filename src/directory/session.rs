@@ -65,7 +65,9 @@ async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitte
             | DirectoryRequest::Publish(_)
             | DirectoryRequest::Unpublish { .. }
             | DirectoryRequest::Find { .. }
-            | DirectoryRequest::Dial(_) => Err(Refusal::NotLoggedIn),
+            | DirectoryRequest::Dial(_)
+            | DirectoryRequest::AnswerKeyRequest { .. }
+            | DirectoryRequest::Invite => Err(Refusal::NotLoggedIn),
         };
         match admitted {
             Ok(admitted) => {
@@ -85,12 +87,12 @@ async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitte
 
 /// Serves a session until its connection ends.
 async fn serve(shared: Arc<Shared>, admitted: Admitted) {
-    let Admitted { membership, presence, answer } = admitted;
+    let Admitted { membership, pushes, answer } = admitted;
     let session = membership.session.clone();
     let kind = session.kind;
     tracing::info!(peer = %session.name, key = %session.key, epoch = answer.epoch.0, ?kind, "logged in");
     session.connection.raise_limits_after_login();
-    let mut pushers = start_pushers(&shared, &membership, presence);
+    let mut pushers = start_pushers(&shared, &membership, pushes);
     let mut answers = JoinSet::new();
     let reason = take_requests(&shared, &session, &mut answers).await;
     tracing::info!(peer = %session.name, epoch = answer.epoch.0, %reason, "session ended");
@@ -101,15 +103,11 @@ async fn serve(shared: Arc<Shared>, admitted: Admitted) {
     }
 }
 
-fn start_pushers(
-    shared: &Arc<Shared>,
-    membership: &Membership,
-    presence: mpsc::Receiver<DirectoryPush>,
-) -> JoinSet<()> {
+fn start_pushers(shared: &Arc<Shared>, membership: &Membership, pushes: mpsc::Receiver<DirectoryPush>) -> JoinSet<()> {
     let session = &membership.session;
     let mut pushers = JoinSet::new();
     if session.is_resident() {
-        pushers.spawn(mailbox::push_presence(session.clone(), presence));
+        pushers.spawn(mailbox::push_news(session.clone(), pushes));
     }
     if session.wants_mail() {
         let turn = membership.mailbox_turn.clone();

@@ -1,5 +1,6 @@
 //! What all sessions of one directory share.
 
+use super::invitations::Admission;
 use super::login::LoginLimits;
 use super::registry::Registry;
 use super::store::Store;
@@ -9,6 +10,8 @@ use crate::wire::ids::DirectoryFingerprint;
 pub(super) struct Shared {
     /// Who this directory is: what logins are signed for.
     pub(super) fingerprint: DirectoryFingerprint,
+    /// Whether strangers may make accounts.
+    pub(super) admission: Admission,
     /// What outlives the process.
     pub(super) store: Box<dyn Store>,
     /// Who is connected now.

@@ -46,6 +46,7 @@ fn settings(folder: &TempDir) -> Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         certificate_folder: folder.path().join("certs"),
         data: folder.path().join("data"),
+        admission: Default::default(),
         network: Network::default(),
     }
 }
@@ -104,6 +105,8 @@ impl Client {
             proof: self.identity.sign(Label::Login, &statement),
             password: password.map(|password| Password::parse(password).unwrap()),
             register: false,
+            token: None,
+            undo: false,
         }
     }
 
@@ -190,7 +193,7 @@ async fn an_account_is_registered_once_and_the_key_gets_in_after_a_restart() {
 #[tokio::test]
 async fn another_key_needs_the_password_and_replaces_the_old_one() {
     let world = World::start();
-    let old = world.registered("alice", LoginKind::Resident).await;
+    let old = world.registered("alice", ERRAND).await;
     let new = world.stranger().await;
     let login = |password| new.login("alice", ERRAND, password);
     assert_eq!(new.log_in(Login { register: true, ..login(Some("secret")) }).await, Err(Refusal::NameTaken));
@@ -199,7 +202,8 @@ async fn another_key_needs_the_password_and_replaces_the_old_one() {
     new.log_in(login(Some("secret"))).await.unwrap();
     assert_eq!(old.closed_with().await, CloseCode::LoggedInElsewhere);
     let old = world.again(&old).await;
-    assert_eq!(old.log_in(old.login("alice", ERRAND, None)).await, Err(Refusal::PasswordNeeded));
+    let replaced = old.log_in(old.login("alice", ERRAND, None)).await;
+    assert_eq!(replaced, Err(Refusal::KeyReplaced { hours_left: 168 }));
     world.stop().await;
 }
 

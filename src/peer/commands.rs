@@ -9,7 +9,7 @@ use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, Command};
 use super::messages::{self, Fate, Written};
-use super::{catalogue, contacts, offers};
+use super::{account, catalogue, contacts, offers};
 use crate::seal::random::{self, OsRandom};
 use crate::wire::ids::{MessageId, PeerName};
 use crate::wire::message::{Body, Text};
@@ -107,6 +107,8 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::Decline { offer } => offers::decline(context, &offer).await,
         Command::Verify { name, mark } => contacts::verify(context, name, mark, rows).await,
         Command::Trust { name } => contacts::trust(context, name, rows).await,
+        Command::Invite { name } => account::invite(context, name.as_ref(), rows).await,
+        Command::AnswerKeyRequest { key, allow } => account::answer_key_request(context, &key, allow).await,
         // `start` has turned it into `Started::Message`.
         Command::Message { .. } => Err(Failure::new(FailureKind::Other, "a message was not started")),
     }

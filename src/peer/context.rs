@@ -1,7 +1,7 @@
 //! What all parts of a running peer share.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -47,6 +47,8 @@ pub(super) struct Context {
     /// File streams run on a thread of their own, so that a slow disk does not stall chat.
     pub(super) transfers: tokio::runtime::Handle,
     pub(super) uploads: Semaphore,
+    /// Keys that want this account and wait for its owner's answer.
+    pub(super) key_requests: Mutex<Vec<PeerKey>>,
 }
 
 impl Context {
@@ -60,6 +62,10 @@ impl Context {
 
     pub(super) fn database(&self) -> &Database {
         self.profile.database()
+    }
+
+    pub(super) fn key_requests(&self) -> MutexGuard<'_, Vec<PeerKey>> {
+        self.key_requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells every face. It is no error when nobody listens.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::context::{Context, unexpected, unreachable_directory};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::{inbox, peer_links};
+use super::{account, inbox, peer_links};
 use crate::clock::now_millis;
 use crate::protocol::backoff::Backoff;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
@@ -24,7 +24,7 @@ use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
 use crate::wire::account::{LoggedIn, Login};
 use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
-use crate::wire::ids::{DirectoryFingerprint, Password, PrekeyId, UnixMillis};
+use crate::wire::ids::{DirectoryFingerprint, InviteToken, Password, PeerName, PrekeyId, UnixMillis};
 use crate::wire::limits::REQUEST_DEADLINE;
 use crate::wire::refusal::{CloseCode, Refusal};
 
@@ -58,7 +58,25 @@ impl From<SocketAddr> for DirectoryAddress {
     }
 }
 
+/// The port of a directory that names none.
+pub const DEFAULT_PORT: u16 = 4433;
+
 impl DirectoryAddress {
+    /// The link that brings somebody here without a question: `qchat://HOST[:PORT]/[NAME]#FINGERPRINT[.TOKEN]`.
+    #[must_use]
+    pub fn link(
+        &self,
+        name: Option<&PeerName>,
+        fingerprint: DirectoryFingerprint,
+        token: Option<&InviteToken>,
+    ) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let port = if self.port == DEFAULT_PORT { String::new() } else { format!(":{}", self.port) };
+        let name = name.map_or("", PeerName::as_str);
+        let token = token.map_or_else(String::new, |token| format!(".{}", token.link_text()));
+        format!("qchat://{host}{port}/{name}#{fingerprint}{token}")
+    }
+
     /// Looks the host up: IPv4 addresses first.
     ///
     /// # Errors
@@ -83,6 +101,10 @@ pub struct Admission {
     pub password: Option<Password>,
     /// Whether to make the account.
     pub register: bool,
+    /// Admits a new account where an invitation is needed.
+    pub token: Option<InviteToken>,
+    /// Whether to make this key the account's again when it was replaced in the last days.
+    pub undo: bool,
 }
 
 /// Asks a directory for its fingerprint, for a first use.
@@ -162,6 +184,8 @@ pub(super) async fn log_in(
         proof: context.identity().sign(Label::Login, &statement),
         password: admission.password.clone(),
         register: admission.register,
+        token: admission.token.clone(),
+        undo: admission.undo,
     };
     let answer: DirectoryAnswer = connection
         .request(&DirectoryRequest::Login(Box::new(login)))
@@ -317,6 +341,7 @@ async fn answer(context: &Context, stream: &mut Stream) -> Result<(), TransportE
             context.tell(Event::Presence { name, online });
             Ok(PushReply::Taken)
         }
+        DirectoryPush::KeyRequested { key, source } => account::key_requested(context, key, source),
     };
     stream.write_frame(&answer).await?;
     stream.finish();

@@ -1,7 +1,7 @@
 //! Starts a peer and owns all of its tasks: the session, the outbox, the links from other peers, and the commands.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
@@ -68,6 +68,7 @@ impl Peer {
             outbox,
             transfers: transfers.handle(),
             uploads: Semaphore::new(UPLOADS_MAX),
+            key_requests: Mutex::default(),
         });
         let logged_in = match directory_link::log_in(&context, &connection, admission).await {
             Ok(logged_in) => logged_in,

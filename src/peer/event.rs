@@ -1,6 +1,7 @@
 //! Everything a peer tells its faces. The JSON form of these is what `--json` prints and what scripts depend on: fields
 //! are added, never renamed.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,20 @@ pub enum Event {
         new: PeerKey,
         /// Whether it is kept out until it is accepted, because the one before was verified.
         held: bool,
+    },
+    /// Somebody who knows our password wants to bring another key to this account: allow it or deny it.
+    KeyRequested {
+        /// The key they bring.
+        key: PeerKey,
+        /// Where they are.
+        source: IpAddr,
+    },
+    /// An invitation was made: it admits one new account.
+    Invited {
+        /// What the invited person gives to `--server`. It is a secret until it is used.
+        link: String,
+        /// It admits nobody after this time.
+        expires: UnixMillis,
     },
     /// Somebody offers a file.
     Offer {

@@ -100,6 +100,11 @@ fn kind_of(refusal: Refusal) -> FailureKind {
         | Refusal::LockedOut { .. }
         | Refusal::BadProof
         | Refusal::NameTaken
+        | Refusal::OwnerAsked { .. }
+        | Refusal::OwnerDeclined
+        | Refusal::InvitationNeeded
+        | Refusal::InvitationInvalid
+        | Refusal::KeyReplaced { .. }
         | Refusal::KeyChanged
         | Refusal::BadSignature
         | Refusal::NotYourName
@@ -109,6 +114,7 @@ fn kind_of(refusal: Refusal) -> FailureKind {
         | Refusal::TooOften { .. }
         | Refusal::MailboxFull
         | Refusal::TooManyShares
+        | Refusal::TooManyInvitations
         | Refusal::TooManyTransfers
         | Refusal::Busy => FailureKind::Quota,
         Refusal::Offline => FailureKind::Offline,

@@ -88,6 +88,18 @@ pub enum Command {
         /// As in [`Command::Accept`].
         offer: String,
     },
+    /// Makes an invitation for a new account. Row: [`Event::Invited`].
+    Invite {
+        /// The name that the link proposes.
+        name: Option<PeerName>,
+    },
+    /// Answers [`Event::KeyRequested`].
+    AnswerKeyRequest {
+        /// The beginning of the key; the only one that asks when it is empty.
+        key: String,
+        /// Whether it may replace this account's key, which ends this peer.
+        allow: bool,
+    },
 }
 
 /// Which file to fetch.

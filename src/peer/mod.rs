@@ -7,6 +7,7 @@ pub mod handle;
 pub mod directory_link;
 pub mod driver;
 
+mod account;
 mod catalogue;
 mod commands;
 mod contacts;

@@ -1,5 +1,5 @@
 //! Slows down whoever guesses passwords. A try is counted before its hash is computed, so that many at once gain nothing.
-//! Does not know passwords or hashes; keeps what it counts in memory only.
+//! Does not know passwords, hashes or disks; it hands out what must be kept, and takes it back after a restart.
 //!
 //! ```text
 //! Counting --third wrong password--> Locked for 60 s, the next time 120 s ... 1 h --time over--> Counting
@@ -40,6 +40,28 @@ const REMEMBERED_MAX: usize = 16_384;
 pub struct Lockout {
     sources: HashMap<(PeerName, SourcePrefix), Source>,
     accounts: HashMap<PeerName, Account>,
+    changes: Vec<Remembered>,
+}
+
+/// What is remembered of one source or one account: the caller keeps it, so that a restart forgets nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remembered {
+    /// One source that tries the passwords of one account.
+    Source {
+        /// The account.
+        name: PeerName,
+        /// From where.
+        source: SourcePrefix,
+        /// What is known of it; `None` when it is forgotten.
+        state: Option<Source>,
+    },
+    /// The tries of all sources of one account.
+    Account {
+        /// The account.
+        name: PeerName,
+        /// When, the oldest first; empty when it is forgotten.
+        wrong: Vec<UnixMillis>,
+    },
 }
 
 /// A try that counts as wrong until [`Lockout::succeeded`] takes it back.
@@ -78,14 +100,16 @@ impl Try {
 }
 
 /// One source that tries the passwords of one account.
-#[derive(Debug)]
-struct Source {
-    /// Since the last lock.
-    wrong: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Wrong passwords since the last lock.
+    pub wrong: u32,
     /// How often it was locked.
-    locks: u32,
-    locked_until: UnixMillis,
-    last_try: UnixMillis,
+    pub locks: u32,
+    /// No password is looked at before this.
+    pub locked_until: UnixMillis,
+    /// When a password was looked at last.
+    pub last_try: UnixMillis,
 }
 
 /// The tries of all sources of one account.
@@ -109,10 +133,15 @@ impl Lockout {
         if let Some(wait) = wait.into_iter().max().filter(|wait| *wait > 0) {
             return Err(LockedOut { seconds: seconds(wait) });
         }
-        make_room(&mut self.sources, &key, now);
-        make_room(&mut self.accounts, name, now);
+        if let Some((name, source)) = make_room(&mut self.sources, &key, now) {
+            self.changes.push(Remembered::Source { name, source, state: None });
+        }
+        if let Some(name) = make_room(&mut self.accounts, name, now) {
+            self.changes.push(Remembered::Account { name, wrong: Vec::new() });
+        }
         self.accounts.entry(name.clone()).or_default().count(now);
         let (left, lock) = self.sources.entry(key).or_insert_with(|| Source::new(now)).count(now);
+        self.changed(name, source);
         Ok(Try { name: name.clone(), source, at: now, left, lock })
     }
 
@@ -125,7 +154,36 @@ impl Lockout {
                 self.accounts.remove(&name);
             }
         }
-        self.sources.remove(&(name, source));
+        let key = (name, source);
+        self.sources.remove(&key);
+        self.changed(&key.0, source);
+    }
+
+    /// What must be kept since the last call, in order: after each try before anything is hashed, and after a success.
+    pub fn take_changes(&mut self) -> Vec<Remembered> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Takes back what was kept, after a restart.
+    pub fn restore(&mut self, kept: Vec<Remembered>) {
+        for remembered in kept {
+            match remembered {
+                Remembered::Source { name, source, state: Some(state) } if self.sources.len() < REMEMBERED_MAX => {
+                    self.sources.insert((name, source), state);
+                }
+                Remembered::Account { name, wrong } if self.accounts.len() < REMEMBERED_MAX => {
+                    self.accounts.insert(name, Account { wrong: wrong.into() });
+                }
+                Remembered::Source { .. } | Remembered::Account { .. } => {}
+            }
+        }
+    }
+
+    fn changed(&mut self, name: &PeerName, source: SourcePrefix) {
+        let state = self.sources.get(&(name.clone(), source)).copied();
+        let wrong = self.accounts.get(name).map_or_else(Vec::new, |account| account.wrong.iter().copied().collect());
+        self.changes.push(Remembered::Source { name: name.clone(), source, state });
+        self.changes.push(Remembered::Account { name: name.clone(), wrong });
     }
 }
 
@@ -195,15 +253,18 @@ impl Forgettable for Account {
     }
 }
 
-/// Makes room for a new key. A look at all of them is cheap beside the hash that each try costs.
-fn make_room<K: Hash + Eq + Clone, V: Forgettable>(remembered: &mut HashMap<K, V>, key: &K, now: UnixMillis) {
+/// Makes room for a new key, and says which one was forgotten for it. A look at all of them is cheap beside the hash that each try costs.
+fn make_room<K: Hash + Eq + Clone, V: Forgettable>(
+    remembered: &mut HashMap<K, V>,
+    key: &K,
+    now: UnixMillis,
+) -> Option<K> {
     if remembered.len() < REMEMBERED_MAX || remembered.contains_key(key) {
-        return;
+        return None;
     }
-    let lightest = remembered.iter().min_by_key(|(_, value)| value.weight(now)).map(|(key, _)| key.clone());
-    if let Some(lightest) = lightest {
-        remembered.remove(&lightest);
-    }
+    let lightest = remembered.iter().min_by_key(|(_, value)| value.weight(now)).map(|(key, _)| key.clone())?;
+    remembered.remove(&lightest);
+    Some(lightest)
 }
 
 fn seconds(millis: u64) -> u32 {
@@ -347,6 +408,44 @@ mod tests {
         }
         assert_eq!(world.wrong(1), left(2));
         assert_eq!((world.lockout.sources.len(), world.lockout.accounts.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_restart_forgets_nothing_that_was_kept() {
+        let mut world = World::new();
+        let mut kept: Vec<Remembered> = Vec::new();
+        for source in [1, 1, 2, 1, 3, 3] {
+            world.wrong(source);
+            for change in world.lockout.take_changes() {
+                kept.retain(|known| place(known) != place(&change));
+                kept.push(change);
+            }
+        }
+        world.lockout = Lockout::default();
+        world.lockout.restore(kept);
+        world.pass(1);
+        assert_eq!([1, 2, 3].map(|source| world.wrong(source)), [locked(59), left(1), locked(60)]);
+    }
+
+    #[test]
+    fn a_right_password_is_kept_as_forgotten() {
+        let mut world = World::new();
+        let tried = world.begin(1).unwrap();
+        world.lockout.take_changes();
+        world.lockout.succeeded(tried);
+        let forgotten = [
+            Remembered::Source { name: alice(), source: network(1), state: None },
+            Remembered::Account { name: alice(), wrong: Vec::new() },
+        ];
+        assert_eq!(world.lockout.take_changes(), forgotten);
+    }
+
+    /// What a change is about: a later one of the same place replaces it.
+    fn place(change: &Remembered) -> (PeerName, Option<SourcePrefix>) {
+        match change {
+            Remembered::Source { name, source, .. } => (name.clone(), Some(*source)),
+            Remembered::Account { name, .. } => (name.clone(), None),
+        }
     }
 
     #[test]

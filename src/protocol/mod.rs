@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod groups;
+pub mod key_change;
 pub mod lockout;
 pub mod new_accounts;
 pub mod source;

@@ -16,6 +16,12 @@ impl SourcePrefix {
         })
     }
 
+    /// The first address of the prefix, from which [`Self::of`] makes the prefix again.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
+
     /// Whether it is this machine.
     #[must_use]
     pub fn is_loopback(self) -> bool {

@@ -3,6 +3,7 @@
 
 pub mod random;
 pub mod safety_number;
+pub mod token;
 
 pub mod identity;
 pub mod prekey;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Epoch, Password, PeerKey, PeerName, PrekeyId, Signature, UnixMillis};
+use super::ids::{Epoch, InviteToken, Password, PeerKey, PeerName, PrekeyId, Signature, UnixMillis};
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,10 @@ pub struct Login {
     pub password: Option<Password>,
     /// Whether to create the account; refused with `NameTaken` when it exists with another key.
     pub register: bool,
+    /// Admits a new account where one is needed for that.
+    pub token: Option<InviteToken>,
+    /// Whether to undo the replacement of this key, which it may for seven days without the password.
+    pub undo: bool,
 }
 
 /// The answer to a login.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Identity, LoggedIn, Login, SignedPrekey};
 use super::catalog::{Cursor, Entry, Found, Query};
-use super::ids::{FileName, PeerName};
+use super::ids::{FileName, InviteToken, PeerKey, PeerName, UnixMillis};
 use super::message::{Delivery, Envelope};
 use super::refusal::Refusal;
 use super::rendezvous::{DialAnnounced, DialGranted, DialRequest};
@@ -52,6 +52,15 @@ pub enum DirectoryRequest {
     },
     /// Announces a dial. Answer: [`DirectoryReply::DialGranted`].
     Dial(DialRequest),
+    /// Lets a key in that was announced by [`DirectoryPush::KeyRequested`], or not. Answer: [`DirectoryReply::Done`].
+    AnswerKeyRequest {
+        /// Which key.
+        key: PeerKey,
+        /// Whether it may replace the account's.
+        allow: bool,
+    },
+    /// Makes a token that admits one new account. Answer: [`DirectoryReply::Invited`].
+    Invite,
 }
 
 /// What a directory answers.
@@ -79,6 +88,13 @@ pub enum DirectoryReply {
     },
     /// The dial is announced.
     DialGranted(DialGranted),
+    /// A token that admits one new account.
+    Invited {
+        /// The token.
+        token: InviteToken,
+        /// It admits nobody after this time.
+        expires: UnixMillis,
+    },
 }
 
 /// The answer frame to a [`DirectoryRequest`].
@@ -97,6 +113,14 @@ pub enum DirectoryPush {
         name: PeerName,
         /// Whether they are online now.
         online: bool,
+    },
+    /// Somebody with the right password wants to replace the account's key. Answer: [`PushReply::Taken`], at once;
+    /// the person's answer comes as [`DirectoryRequest::AnswerKeyRequest`].
+    KeyRequested {
+        /// The key they bring.
+        key: PeerKey,
+        /// Where they are.
+        source: std::net::IpAddr,
     },
 }
 

@@ -34,6 +34,9 @@ pub enum IdError {
     /// An empty or over-long password.
     #[error("a password is not empty, and not longer than {PASSWORD_BYTES_MAX} bytes")]
     Password,
+    /// Not the token of an invitation.
+    #[error("the invitation's token is damaged")]
+    Token,
     /// An over-long search pattern.
     #[error("a search pattern has at most {PATTERN_BYTES_MAX} bytes")]
     Pattern,
@@ -219,6 +222,58 @@ impl TryFrom<String> for Password {
     type Error = IdError;
     fn try_from(text: String) -> Result<Self, IdError> {
         Self::parse(&text)
+    }
+}
+
+/// Admits one new account to a directory that wants invitations: 16 random bytes. Wiped when dropped, never shown but in
+/// the link it is for.
+#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub struct InviteToken([u8; 16]);
+
+impl InviteToken {
+    /// Takes the random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The token's bytes, for the hash function only.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Parses the 26 base32 characters of a link.
+    ///
+    /// # Errors
+    /// [`IdError::Token`] when it is anything else.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).map_err(|_| IdError::Token)?;
+        Ok(Self(bytes.try_into().map_err(|_| IdError::Token)?))
+    }
+
+    /// How a link writes it: 26 characters of lower-case base32.
+    #[must_use]
+    pub fn link_text(&self) -> String {
+        BASE32_NOPAD.encode(&self.0).to_ascii_lowercase()
+    }
+}
+
+impl fmt::Debug for InviteToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InviteToken(..)")
+    }
+}
+
+impl Serialize for InviteToken {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for InviteToken {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Self(<[u8; 16]>::deserialize(from)?))
     }
 }
 

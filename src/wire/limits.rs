@@ -84,6 +84,21 @@ pub const ERRANDS_PER_ACCOUNT_MAX: usize = 8;
 /// New accounts from one source prefix (IPv4 /24, IPv6 /48) in an hour; loopback is not counted.
 pub const NEW_ACCOUNTS_PER_PREFIX_PER_HOUR: usize = 30;
 
+/// Keys that wait for an owner's answer, of all accounts.
+pub const KEY_REQUESTS_MAX: usize = 1_024;
+
+/// And of one account, those it has declined lately included: a person answers no more than a few.
+pub const KEY_REQUESTS_PER_ACCOUNT_MAX: usize = 4;
+
+/// How long a replaced key may take its account back.
+pub const UNDO_DAYS: u64 = 7;
+
+/// Open invitations of one account.
+pub const INVITATIONS_PER_ACCOUNT_MAX: u64 = 20;
+
+/// How long an invitation admits somebody.
+pub const INVITATION_DAYS: u64 = 7;
+
 /// File streams that one peer serves at a time.
 pub const UPLOADS_MAX: usize = 64;
 

@@ -46,6 +46,26 @@ pub enum Refusal {
         /// Seconds until the next one is taken.
         seconds: u32,
     },
+    /// The owner of the account is asked whether this key may replace theirs: come again in two seconds.
+    OwnerAsked {
+        /// Seconds until it is let in without an answer.
+        seconds: u32,
+    },
+    /// The owner of the account does not want this key.
+    OwnerDeclined,
+    /// This key was replaced by another one, and may undo that.
+    KeyReplaced {
+        /// Hours in which it still may.
+        hours_left: u32,
+    },
+    /// No key waits for this answer.
+    NoKeyRequest,
+    /// There is no such account, and a new one needs an invitation.
+    InvitationNeeded,
+    /// The invitation was used, has expired or never was.
+    InvitationInvalid,
+    /// More open invitations than an account may have.
+    TooManyInvitations,
     /// The other person is not online.
     Offline,
     /// The other person does not take this from us: blocked and friends-only look alike.
@@ -104,6 +124,13 @@ impl Refusal {
             Self::Busy => 10,
             Self::SessionEnded => 11,
             Self::TooOften { .. } => 12,
+            Self::OwnerAsked { .. } => 13,
+            Self::OwnerDeclined => 14,
+            Self::KeyReplaced { .. } => 15,
+            Self::NoKeyRequest => 16,
+            Self::InvitationNeeded => 17,
+            Self::InvitationInvalid => 18,
+            Self::TooManyInvitations => 19,
             Self::Offline => 20,
             Self::NotAccepted => 21,
             Self::MailboxFull => 22,
@@ -128,7 +155,9 @@ impl Refusal {
             Self::WrongPassword { tries_left: value }
             | Self::LockedOut { seconds: value }
             | Self::TooManyAccounts { seconds: value }
-            | Self::TooOften { seconds: value } => value,
+            | Self::TooOften { seconds: value }
+            | Self::OwnerAsked { seconds: value }
+            | Self::KeyReplaced { hours_left: value } => value,
             _ => 0,
         }
     }
@@ -139,6 +168,12 @@ impl Refusal {
         Some(match self {
             Self::UnknownName => "is the name spelled right? `qchat who` lists who is online",
             Self::PasswordNeeded => "this machine has no key for the account: its password lets you in",
+            Self::OwnerAsked { .. } => "answer there, or wait: whoever does not answer may still undo it",
+            Self::OwnerDeclined => "ask whoever runs the account's other peer",
+            Self::KeyReplaced { .. } => "if that was not you: --take-back makes this key the account's again",
+            Self::InvitationNeeded => "ask somebody there for `qchat invite`, and give the whole link to --server",
+            Self::InvitationInvalid => "each admits one account within seven days: ask for another",
+            Self::TooManyInvitations => "they end after seven days, or when somebody uses them",
             Self::NameTaken => "choose another name, or leave out --register to log in",
             Self::Busy | Self::TooManyTransfers => "try again in a moment",
             Self::MailboxFull => "the message stays with you; send it again when they have been online",
@@ -166,6 +201,13 @@ impl From<RefusalOnWire> for Refusal {
             10 => Self::Busy,
             11 => Self::SessionEnded,
             12 => Self::TooOften { seconds: value },
+            13 => Self::OwnerAsked { seconds: value },
+            14 => Self::OwnerDeclined,
+            15 => Self::KeyReplaced { hours_left: value },
+            16 => Self::NoKeyRequest,
+            17 => Self::InvitationNeeded,
+            18 => Self::InvitationInvalid,
+            19 => Self::TooManyInvitations,
             20 => Self::Offline,
             21 => Self::NotAccepted,
             22 => Self::MailboxFull,
@@ -199,6 +241,7 @@ impl fmt::Display for Refusal {
             Self::AlreadyLoggedIn => "this connection is logged in already",
             Self::UnknownName => "nobody of that name has an account here",
             Self::PasswordNeeded => "the account belongs to another key, so it needs the password",
+            Self::WrongPassword { tries_left: 1 } => "wrong password (1 more try)",
             Self::WrongPassword { tries_left } => return write!(f, "wrong password ({tries_left} more tries)"),
             Self::LockedOut { seconds } => return write!(f, "too many wrong passwords, locked for {seconds} s"),
             Self::BadProof => "the proof of the key does not fit this connection",
@@ -209,6 +252,17 @@ impl fmt::Display for Refusal {
             Self::Busy => "the directory is at its limit",
             Self::SessionEnded => "this session was replaced by a newer login",
             Self::TooOften { seconds } => return write!(f, "too often, the next one in {seconds} s"),
+            Self::OwnerAsked { seconds } => {
+                return write!(f, "the account's owner is asked where it is logged in, for {seconds} s at most");
+            }
+            Self::OwnerDeclined => "the account's owner has declined this key",
+            Self::KeyReplaced { hours_left } => {
+                return write!(f, "this key was replaced from elsewhere; it can be undone for {hours_left} h");
+            }
+            Self::NoKeyRequest => "no such key waits for an answer",
+            Self::InvitationNeeded => "nobody of that name has an account here, and a new one needs an invitation",
+            Self::InvitationInvalid => "the invitation was used already or has expired",
+            Self::TooManyInvitations => "too many open invitations",
             Self::Offline => "not online",
             Self::NotAccepted => "does not accept this from you",
             Self::MailboxFull => "the mailbox is full",

@@ -1,5 +1,6 @@
 //! The real binary from outside: processes, pipes, signals, terminals, exit codes. Nothing here calls the library.
 
+mod accounts;
 mod chat;
 mod files;
 mod program;

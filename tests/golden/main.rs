@@ -15,8 +15,8 @@ use qchat::wire::chunk;
 use qchat::wire::codec::{self, HEADER_BYTES};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{
-    DialId, Epoch, FileDigest, FileName, FileSize, MessageId, Password, Pattern, PeerKey, PeerName, PrekeyId,
-    Signature, UnixMillis,
+    DialId, Epoch, FileDigest, FileName, FileSize, InviteToken, MessageId, Password, Pattern, PeerKey, PeerName,
+    PrekeyId, Signature, UnixMillis,
 };
 use qchat::wire::message::{
     Body, Delivery, ENVELOPE_VERSION, Envelope, EnvelopeHeader, InnerMessage, Offer, SignedMessage, Text,
@@ -30,8 +30,21 @@ use serde::de::DeserializeOwned;
 #[test]
 fn requests_to_a_directory() {
     let login = |kind, password, register| {
-        let login = Login { name: name("alice"), key: key(), kind, proof: signature(), password, register };
+        let login = Login {
+            name: name("alice"),
+            key: key(),
+            kind,
+            proof: signature(),
+            password,
+            register,
+            token: None,
+            undo: !register,
+        };
         DirectoryRequest::Login(Box::new(login))
+    };
+    let login_of = |register| {
+        let (name, kind) = (name("alice"), LoginKind::Resident);
+        Login { name, key: key(), kind, proof: signature(), password: None, register, token: None, undo: false }
     };
     let find = |query, after| DirectoryRequest::Find { query, after };
     let cursor = Cursor { name: file_name("a file"), owner: name("bob") };
@@ -50,6 +63,10 @@ fn requests_to_a_directory() {
     golden("request-find-exact", &find(Query::Exact { owner: name("bob"), name: file_name("a file") }, None));
     golden("request-find-owner", &find(Query::Owner(name("bob")), None));
     golden("request-find-digest", &find(Query::Digest(digest()), None));
+    let invited = Login { token: Some(InviteToken::from_bytes([9; 16])), ..login_of(true) };
+    golden("request-login-invited", &DirectoryRequest::Login(Box::new(invited)));
+    golden("request-invite", &DirectoryRequest::Invite);
+    golden("request-answer-key-request", &DirectoryRequest::AnswerKeyRequest { key: key(), allow: true });
     golden("request-dial", &DirectoryRequest::Dial(dial));
 }
 
@@ -70,6 +87,8 @@ fn answers_of_a_directory() {
     answer("reply-people", DirectoryReply::People { names: vec![name("alice"), name("bob")], more: true });
     answer("reply-identity", DirectoryReply::Identity(Box::new(identity)));
     answer("reply-entries", DirectoryReply::Entries { found: vec![found], more: false });
+    let token = InviteToken::from_bytes([9; 16]);
+    answer("reply-invited", DirectoryReply::Invited { token, expires: UnixMillis(1_800_000_000_000) });
     answer("reply-dial-granted", DirectoryReply::DialGranted(DialGranted { dial: dial(), candidates: addresses() }));
 }
 
@@ -87,6 +106,8 @@ fn pushes_of_a_directory_and_their_answers() {
     golden("push-delivery", &DirectoryPush::Delivery(Box::new(delivery)));
     golden("push-dial", &DirectoryPush::Dial(announced));
     golden("push-presence", &DirectoryPush::Presence { name: name("bob"), online: true });
+    let source = "192.0.2.1".parse().unwrap();
+    golden("push-key-requested", &DirectoryPush::KeyRequested { key: key(), source });
     golden::<PushAnswer>("push-reply-taken", &Ok(PushReply::Taken));
     golden::<PushAnswer>("push-reply-left", &Ok(PushReply::Left));
     golden::<PushAnswer>("push-reply-candidates", &Ok(PushReply::Candidates(addresses())));

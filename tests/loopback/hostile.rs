@@ -59,6 +59,8 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
         proof: prekey.signature,
         password: Some(Password::parse("secret").unwrap()),
         register: true,
+        token: None,
+        undo: false,
     };
     let cursor = Cursor { name: file_name("b"), owner: name("nemo") };
     let query = Query::Substring(Pattern::parse("file").unwrap());
@@ -75,10 +77,12 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
         DirectoryRequest::Publish(entry),
         DirectoryRequest::Unpublish { name: file_name("a file") },
         DirectoryRequest::Find { query, after: Some(cursor) },
+        DirectoryRequest::Invite,
+        DirectoryRequest::AnswerKeyRequest { key: identity.public(), allow: true },
         DirectoryRequest::Dial(DialRequest { to: name("nemo"), key: identity.public(), candidates }),
     ];
     let kinds: BTreeSet<_> = requests.iter().map(kind_of).collect();
-    assert_eq!(kinds.len(), 9, "there is one of every kind");
+    assert_eq!(kinds.len(), 11, "there is one of every kind");
     requests
 }
 

@@ -3,6 +3,7 @@
 
 mod world;
 
+mod accounts;
 mod chunks;
 mod files;
 mod hostile;

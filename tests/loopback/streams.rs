@@ -87,7 +87,9 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
         DirectoryRequest::PutPrekey(_)
         | DirectoryRequest::Deliver { .. }
         | DirectoryRequest::Publish(_)
-        | DirectoryRequest::Unpublish { .. } => DirectoryReply::Done,
+        | DirectoryRequest::Unpublish { .. }
+        | DirectoryRequest::AnswerKeyRequest { .. } => DirectoryReply::Done,
+        DirectoryRequest::Invite => panic!("nobody is invited here"),
         DirectoryRequest::Dial(_) => panic!("nobody is dialled here"),
     })
 }

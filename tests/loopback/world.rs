@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qchat::clock::now_millis;
+use qchat::directory::invitations::Admission as Whom;
+use qchat::directory::invitations::Admission::{InviteOnly, Open};
 use qchat::directory::server::{Directory, DirectoryError, Settings};
 use qchat::peer::context::Account;
 use qchat::peer::directory_link::{Admission, DirectoryAddress, LoginFailure};
@@ -28,7 +30,7 @@ use qchat::transport::tuning::Network;
 use qchat::transport::verify::AnnouncedDials;
 use qchat::wire::account::{Identity, LoggedIn, Login, LoginKind};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
-use qchat::wire::ids::{DirectoryFingerprint, FileName, Password, PeerKey, PeerName};
+use qchat::wire::ids::{DirectoryFingerprint, FileName, InviteToken, Password, PeerKey, PeerName};
 use qchat::wire::refusal::Refusal;
 use qchat::wire::rendezvous::{DialGranted, DialRequest};
 use tempfile::TempDir;
@@ -72,38 +74,58 @@ pub(crate) struct TestDirectory {
     running: JoinSet<Result<(), DirectoryError>>,
     stop: oneshot::Sender<()>,
     folder: TempDir,
+    admission: Whom,
 }
 
 /// A stopped directory: its folder, and the address that its peers know.
 pub(crate) struct Stopped {
     folder: TempDir,
     address: SocketAddr,
+    admission: Whom,
 }
 
 impl TestDirectory {
     pub(crate) fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), "127.0.0.1:0".parse().unwrap())
+        Self::start_in(tempfile::tempdir().unwrap(), "127.0.0.1:0".parse().unwrap(), Open)
     }
 
-    fn start_in(folder: TempDir, listen: SocketAddr) -> Self {
+    /// A directory that wants invitations, and its operator's.
+    pub(crate) async fn start_invite_only() -> (Self, InviteToken) {
+        let folder = tempfile::tempdir().unwrap();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let directory = Self::open(&folder, listen, InviteOnly);
+        let token = directory.first_invitation().await.unwrap().unwrap();
+        (Self::run(folder, directory, InviteOnly), token)
+    }
+
+    fn start_in(folder: TempDir, listen: SocketAddr, admission: Whom) -> Self {
+        let directory = Self::open(&folder, listen, admission);
+        Self::run(folder, directory, admission)
+    }
+
+    fn open(folder: &TempDir, listen: SocketAddr, admission: Whom) -> Directory {
         let settings = Settings {
             listen,
             certificate_folder: folder.path().join("certs"),
             data: folder.path().join("data"),
+            admission,
             network: Network::default(),
         };
-        let directory = Directory::start(settings).unwrap();
+        Directory::start(settings).unwrap()
+    }
+
+    fn run(folder: TempDir, directory: Directory, admission: Whom) -> Self {
         let place = Place { address: directory.local_address(), fingerprint: directory.fingerprint() };
         let (stop, stopped) = oneshot::channel();
         let mut running = JoinSet::new();
         running.spawn(directory.run(async { drop(stopped.await) }));
-        Self { place, running, stop, folder }
+        Self { place, running, stop, folder, admission }
     }
 
     pub(crate) async fn stop(mut self) -> Stopped {
         self.stop.send(()).unwrap();
         in_time(self.running.join_next()).await.unwrap().unwrap().unwrap();
-        Stopped { folder: self.folder, address: self.place.address }
+        Stopped { folder: self.folder, address: self.place.address, admission: self.admission }
     }
 
     /// The folder with everything the directory keeps.
@@ -114,7 +136,7 @@ impl TestDirectory {
 
 impl Stopped {
     pub(crate) fn start_again(self) -> TestDirectory {
-        TestDirectory::start_in(self.folder, self.address)
+        TestDirectory::start_in(self.folder, self.address, self.admission)
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -167,7 +189,11 @@ impl Machine {
         let Place { address, fingerprint } = self.place;
         let directory = DirectoryAddress { host: address.ip().to_string(), port: address.port() };
         let account = Account { name: self.name.clone(), directory, fingerprint, kind };
-        let admission = Admission { password: password.map(|text| Password::parse(text).unwrap()), register };
+        let admission = Admission {
+            password: password.map(|text| Password::parse(text).unwrap()),
+            register,
+            ..Admission::default()
+        };
         let peer = in_time(Peer::start(account, self.profile.clone(), &admission, Network::default())).await?;
         let handle = peer.handle();
         let heard = handle.events();
@@ -361,7 +387,16 @@ impl RawClient {
     pub(crate) fn login_signed_for(&self, directory: &DirectoryFingerprint, text: &str, kind: LoginKind) -> Login {
         let statement = login_statement(directory, &name(text), &self.connection.login_binding());
         let proof = self.identity.sign(Label::Login, &statement);
-        Login { name: name(text), key: self.identity.public(), kind, proof, password: None, register: false }
+        Login {
+            name: name(text),
+            key: self.identity.public(),
+            kind,
+            proof,
+            password: None,
+            register: false,
+            token: None,
+            undo: false,
+        }
     }
 
     pub(crate) async fn log_in(&self, login: Login) -> Result<LoggedIn, Refusal> {
@@ -418,6 +453,8 @@ pub(crate) fn kind_of(request: &DirectoryRequest) -> &'static str {
         DirectoryRequest::Unpublish { .. } => "unpublish",
         DirectoryRequest::Find { .. } => "find",
         DirectoryRequest::Dial(_) => "dial",
+        DirectoryRequest::AnswerKeyRequest { .. } => "answer key request",
+        DirectoryRequest::Invite => "invite",
     }
 }
 

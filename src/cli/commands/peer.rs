@@ -30,7 +30,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
     let folder = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Other, format!("the current folder is gone: {error}")))?;
     let fingerprint = entrance::trusted_fingerprint(&settings, output).await?;
-    let peer = entrance::log_in(&settings, output, fingerprint, LoginKind::Resident).await?;
+    let peer = entrance::log_in(&settings, fingerprint, LoginKind::Resident, output).await?;
     let socket = LocalSocket::bind(settings.home.local_socket(fingerprint, &settings.user))?;
     let handle = peer.handle();
     let events = handle.events();

@@ -8,8 +8,10 @@ use tokio::io::AsyncReadExt as _;
 use super::stop_signal;
 use crate::cli::args::Serve;
 use crate::cli::output::Output;
-use crate::cli::settings::{DEFAULT_PORT, data_folder};
+use crate::cli::settings::data_folder;
+use crate::directory::invitations::Admission;
 use crate::directory::server::{Directory, DirectoryError, Settings};
+use crate::peer::directory_link::DirectoryAddress;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::transport::tuning::Network;
 use crate::wire::ids::DirectoryFingerprint;
@@ -32,12 +34,14 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
         Some(data) => data,
         None => data_folder("qchat-directory")?,
     };
+    let admission = if args.invite_only { Admission::InviteOnly } else { Admission::Open };
     let network = Network { segmentation_offload: !args.no_gso };
-    let settings = Settings { listen: args.listen, certificate_folder: args.cert, data, network };
+    let settings = Settings { listen: args.listen, certificate_folder: args.cert, data, admission, network };
     let directory = Directory::start(settings).map_err(failure)?;
     let (address, fingerprint) = (directory.local_address(), directory.fingerprint());
     let host = args.public_host.unwrap_or_else(|| directory.reachable_ip().to_string());
-    let link = link(&host, address.port(), fingerprint);
+    let token = directory.first_invitation().await.map_err(failure)?;
+    let link = DirectoryAddress { host, port: address.port() }.link(None, fingerprint, token.as_ref());
     if output.is_json() {
         output.json(&Listening { address, fingerprint, link });
     } else {
@@ -50,12 +54,6 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
         })
         .await
         .map_err(failure)
-}
-
-fn link(host: &str, port: u16, fingerprint: DirectoryFingerprint) -> String {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let port = if port == DEFAULT_PORT { String::new() } else { format!(":{port}") };
-    format!("qchat://{host}{port}/#{fingerprint}")
 }
 
 async fn stdin_ended() {

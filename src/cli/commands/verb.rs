@@ -58,6 +58,7 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         }
         Verb::Verify(args) => (vec![Command::Verify { name: args.name, mark: args.mark }], args.login),
         Verb::Trust(args) => (vec![Command::Trust { name: args.name }], args.login),
+        Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
         Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) => {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
@@ -90,7 +91,7 @@ async fn run_all(commands: Vec<Command>, settings: &Settings, output: &Output) -
         return through_resident(commands, &socket, first, output).await;
     }
     let collects = commands.iter().any(|command| matches!(command, Command::Send { .. }));
-    let peer = entrance::log_in(settings, output, fingerprint, LoginKind::Errand { collects }).await?;
+    let peer = entrance::log_in(settings, fingerprint, LoginKind::Errand { collects }, output).await?;
     as_errand(commands, peer, output).await?;
     if shares {
         output.talk("* files are served while your peer runs: `qchat peer`");

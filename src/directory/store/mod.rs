@@ -3,8 +3,11 @@
 
 pub mod sqlite;
 
+mod accounts;
+
 use async_trait::async_trait;
 
+use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, Query};
 use crate::wire::ids::{Epoch, FileName, PeerKey, PeerName, PrekeyId, UnixMillis};
@@ -86,12 +89,51 @@ pub trait Store: Send + Sync + 'static {
     /// The account of that name.
     async fn account(&self, name: &PeerName) -> Result<Option<Account>, StoreError>;
 
-    /// Makes an account; refused with `NameTaken` when there is one of that name.
-    async fn create_account(&self, account: Account) -> Result<(), StoreError>;
+    /// Makes an account; refused with `NameTaken` when there is one of that name. An invitation is used up by it, and
+    /// refused with `InvitationInvalid` when it is not open.
+    async fn create_account(&self, account: Account, invitation: Option<[u8; 32]>) -> Result<(), StoreError>;
 
-    /// Binds a new key to an account and forgets the old key's prekey; refused with `Busy` when the old key is not the
+    /// How many accounts there are.
+    async fn accounts(&self) -> Result<u64, StoreError>;
+
+    /// Keeps the hash of an invitation; without an inviter it is the operator's. Refused with `TooManyInvitations`.
+    async fn invite(
+        &self,
+        token: [u8; 32],
+        inviter: Option<PeerName>,
+        now: UnixMillis,
+        expires: UnixMillis,
+    ) -> Result<(), StoreError>;
+
+    /// Whether an invitation can be used.
+    async fn is_invited(&self, token: [u8; 32], now: UnixMillis) -> Result<bool, StoreError>;
+
+    /// Forgets invitations that ended before a time, and says how many.
+    async fn expire_invitations(&self, before: UnixMillis) -> Result<usize, StoreError>;
+
+    /// Binds a new key to an account, forgets the old key's prekey and notes when it was replaced; refused with `Busy` when the old key is not the
     /// account's any more.
-    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError>;
+    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey, now: UnixMillis)
+    -> Result<(), StoreError>;
+
+    /// When a key was replaced, if it was the account's once.
+    async fn replaced_at(&self, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError>;
+
+    /// Makes a key that was replaced since a time the account's again; what came after it may not undo that. Refused
+    /// with `PasswordNeeded` when it was not replaced since then.
+    async fn take_back(&self, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError>;
+
+    /// Forgets replaced keys that can be undone no more, and says how many.
+    async fn expire_key_changes(&self, before: UnixMillis) -> Result<usize, StoreError>;
+
+    /// Keeps what is remembered of wrong passwords, in order. What is about an account that is gone is passed over.
+    async fn keep_lockout(&self, changes: Vec<Remembered>) -> Result<(), StoreError>;
+
+    /// What is remembered of wrong passwords, the latest first.
+    async fn lockout(&self) -> Result<Vec<Remembered>, StoreError>;
+
+    /// Forgets sources that have not tried since a time, and says how many.
+    async fn expire_lockout(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
     /// What a session of the account is told; refused with `UnknownName` when there is no account.
     async fn standing(&self, name: &PeerName) -> Result<Standing, StoreError>;

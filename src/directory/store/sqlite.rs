@@ -10,8 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::accounts;
 use super::{Account, Page, Standing, Store, StoreError, Waiting};
 use crate::database::{Database, DatabaseError};
+use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, EntryKind, Query, Scope};
 use crate::wire::codec;
@@ -21,7 +23,8 @@ use crate::wire::message::{Delivery, Envelope};
 use crate::wire::refusal::Refusal;
 
 /// Times are Unix milliseconds, ids are their bytes, blobs are `wire::codec::encode`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE account (
     name         TEXT PRIMARY KEY,
     key          BLOB NOT NULL,
@@ -69,7 +72,43 @@ CREATE TABLE share (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX share_by_name ON share (name, owner);
 CREATE INDEX share_by_digest ON share (digest, name, owner);
-"];
+",
+    "
+CREATE TABLE lockout_source (
+    name         TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    source       TEXT NOT NULL,
+    wrong        INTEGER NOT NULL,
+    locks        INTEGER NOT NULL,
+    locked_until INTEGER NOT NULL,
+    last_try     INTEGER NOT NULL,
+    PRIMARY KEY (name, source)
+) STRICT, WITHOUT ROWID;
+
+-- The times of the last wrong passwords from everywhere.
+CREATE TABLE lockout_account (
+    name  TEXT PRIMARY KEY REFERENCES account (name) ON DELETE CASCADE,
+    wrong BLOB NOT NULL
+) STRICT;
+",
+    "
+-- Keys that were an account's, and may be again for some days.
+CREATE TABLE key_change (
+    name        TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    old_key     BLOB NOT NULL,
+    replaced_at INTEGER NOT NULL,
+    PRIMARY KEY (name, old_key)
+) STRICT, WITHOUT ROWID;
+",
+    "
+-- Tokens that admit one account each, as hashes; the operator's have no inviter.
+CREATE TABLE invitation (
+    token      BLOB PRIMARY KEY,
+    inviter    TEXT REFERENCES account (name) ON DELETE CASCADE,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX invitation_of ON invitation (inviter, expires_at);
+",
+];
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug)]
@@ -108,7 +147,7 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-fn refused<T>(refusal: Refusal) -> Result<T, StoreError> {
+pub(super) fn refused<T>(refusal: Refusal) -> Result<T, StoreError> {
     Err(StoreError::Refused(refusal))
 }
 
@@ -116,16 +155,83 @@ fn refused<T>(refusal: Refusal) -> Result<T, StoreError> {
 impl Store for SqliteStore {
     async fn account(&self, name: &PeerName) -> Result<Option<Account>, StoreError> {
         let name = name.clone();
-        self.run(move |sql| account(sql, name)).await
+        self.run(move |sql| accounts::account(sql, name)).await
     }
 
-    async fn create_account(&self, account: Account) -> Result<(), StoreError> {
-        self.run(move |sql| create_account(sql, &account)).await
+    async fn create_account(&self, account: Account, invitation: Option<[u8; 32]>) -> Result<(), StoreError> {
+        self.run(move |sql| accounts::create_account(sql, &account, invitation)).await
     }
 
-    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError> {
+    async fn accounts(&self) -> Result<u64, StoreError> {
+        self.run(move |sql| {
+            let count: Option<i64> = one(sql, "SELECT count(*) FROM account", [])?;
+            Ok(count.map_or(0, i64::cast_unsigned))
+        })
+        .await
+    }
+
+    async fn invite(
+        &self,
+        token: [u8; 32],
+        inviter: Option<PeerName>,
+        now: UnixMillis,
+        expires: UnixMillis,
+    ) -> Result<(), StoreError> {
+        self.run(move |sql| accounts::invite(sql, token, inviter.as_ref(), now, expires)).await
+    }
+
+    async fn is_invited(&self, token: [u8; 32], now: UnixMillis) -> Result<bool, StoreError> {
+        self.run(move |sql| {
+            let query = "SELECT 1 FROM invitation WHERE token = ?1 AND expires_at > ?2";
+            Ok(one::<i64>(sql, query, params![token, now.0.cast_signed()])?.is_some())
+        })
+        .await
+    }
+
+    async fn expire_invitations(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(move |sql| Ok(sql.execute("DELETE FROM invitation WHERE expires_at < ?1", [before.0.cast_signed()])?))
+            .await
+    }
+
+    async fn replace_key(
+        &self,
+        name: &PeerName,
+        old: PeerKey,
+        new: PeerKey,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         let name = name.clone();
-        self.run(move |sql| replace_key(sql, &name, old, new)).await
+        self.run(move |sql| accounts::replace_key(sql, &name, old, new, now)).await
+    }
+
+    async fn replaced_at(&self, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| accounts::replaced_at(sql, &name, key)).await
+    }
+
+    async fn take_back(&self, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.run(move |sql| accounts::take_back(sql, &name, key, since)).await
+    }
+
+    async fn expire_key_changes(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(move |sql| Ok(sql.execute("DELETE FROM key_change WHERE replaced_at < ?1", [before.0.cast_signed()])?))
+            .await
+    }
+
+    async fn keep_lockout(&self, changes: Vec<Remembered>) -> Result<(), StoreError> {
+        self.run(move |sql| changes.iter().try_for_each(|change| accounts::keep_lockout(sql, change))).await
+    }
+
+    async fn lockout(&self) -> Result<Vec<Remembered>, StoreError> {
+        self.run(accounts::lockout).await
+    }
+
+    async fn expire_lockout(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(
+            move |sql| Ok(sql.execute("DELETE FROM lockout_source WHERE last_try < ?1", [before.0.cast_signed()])?),
+        )
+        .await
     }
 
     async fn standing(&self, name: &PeerName) -> Result<Standing, StoreError> {
@@ -214,37 +320,6 @@ impl Store for SqliteStore {
             database.close().await;
         }
     }
-}
-
-fn account(sql: &Connection, name: PeerName) -> Result<Option<Account>, StoreError> {
-    let mut statement = sql.prepare_cached("SELECT key, password_phc, created_at FROM account WHERE name = ?1")?;
-    let row = statement.query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)));
-    Ok(row.optional()?.map(|(key, password, created_at)| Account {
-        name,
-        key: PeerKey::from_bytes(key),
-        password,
-        created_at: UnixMillis(created_at.cast_unsigned()),
-    }))
-}
-
-fn create_account(sql: &Connection, account: &Account) -> Result<(), StoreError> {
-    let created = sql.execute(
-        "INSERT INTO account (name, key, password_phc, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        params![account.name.as_str(), account.key.as_bytes(), account.password, account.created_at.0.cast_signed()],
-    )?;
-    if created == 0 { refused(Refusal::NameTaken) } else { Ok(()) }
-}
-
-fn replace_key(sql: &Connection, name: &PeerName, old: PeerKey, new: PeerKey) -> Result<(), StoreError> {
-    let replaced = sql.execute(
-        "UPDATE account SET key = ?3 WHERE name = ?1 AND key = ?2",
-        params![name.as_str(), old.as_bytes(), new.as_bytes()],
-    )?;
-    if replaced == 0 {
-        return refused(Refusal::Busy);
-    }
-    sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
-    Ok(())
 }
 
 fn standing(sql: &Connection, name: &PeerName) -> Result<Standing, StoreError> {
@@ -491,23 +566,23 @@ fn current_prekey(sql: &Connection, name: &PeerName) -> Result<Option<PrekeyId>,
 }
 
 /// The one value of the one row that a query finds.
-fn one<T: FromSql>(sql: &Connection, query: &str, values: impl Params) -> Result<Option<T>, StoreError> {
+pub(super) fn one<T: FromSql>(sql: &Connection, query: &str, values: impl Params) -> Result<Option<T>, StoreError> {
     Ok(sql.prepare_cached(query)?.query_row(values, |row| row.get(0)).optional()?)
 }
 
-fn column<T: FromSql>(row: &Row<'_>, index: usize) -> Result<T, StoreError> {
+pub(super) fn column<T: FromSql>(row: &Row<'_>, index: usize) -> Result<T, StoreError> {
     Ok(row.get(index)?)
 }
 
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, StoreError> {
+pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, StoreError> {
     text.parse().map_err(|error: T::Err| malformed("name", &error))
 }
 
-fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     codec::encode(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-fn decoded<T: DeserializeOwned>(what: &str, blob: &[u8]) -> Result<T, StoreError> {
+pub(super) fn decoded<T: DeserializeOwned>(what: &str, blob: &[u8]) -> Result<T, StoreError> {
     codec::decode(blob).map_err(|error| malformed(what, &error))
 }
 

@@ -20,7 +20,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let world = Self { store: SqliteStore::open(&folder.path().join("test.sqlite")).unwrap(), folder };
         for text in names {
-            world.store.create_account(account_of(text)).await.unwrap();
+            world.store.create_account(account_of(text), None).await.unwrap();
             world.store.put_prekey(prekey_of(text, text.as_bytes()[0])).await.unwrap();
         }
         world
@@ -95,7 +95,7 @@ fn is_refused<T: std::fmt::Debug + PartialEq>(result: Result<T, StoreError>, ref
 #[tokio::test]
 async fn an_account_is_made_once_and_outlives_the_process() {
     let World { store, folder } = World::with(&["alice"]).await;
-    is_refused(store.create_account(account_of("alice")).await, Refusal::NameTaken);
+    is_refused(store.create_account(account_of("alice"), None).await, Refusal::NameTaken);
     assert_eq!(store.next_epoch(&name("alice")).await, Ok(Epoch(1)));
     store.close().await;
     assert!(matches!(store.account(&name("alice")).await, Err(StoreError::Failed(_))), "it is closed");
@@ -110,11 +110,11 @@ async fn an_account_is_made_once_and_outlives_the_process() {
 async fn a_new_key_ends_what_the_old_one_could_do() {
     let World { store, .. } = World::with(&["alice"]).await;
     let new = PeerKey::from_bytes([9; 32]);
-    store.replace_key(&name("alice"), key_of("alice"), new).await.unwrap();
+    store.replace_key(&name("alice"), key_of("alice"), new, NOW).await.unwrap();
     let standing = store.standing(&name("alice")).await.unwrap();
     assert_eq!(standing, Standing { key: new, prekey: None, waiting: 0 });
     is_refused(store.put_prekey(prekey_of("alice", 1)).await, Refusal::SessionEnded);
-    is_refused(store.replace_key(&name("alice"), key_of("alice"), new).await, Refusal::Busy);
+    is_refused(store.replace_key(&name("alice"), key_of("alice"), new, NOW).await, Refusal::Busy);
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_repeated_envelope_is_kept_once() {
 #[tokio::test]
 async fn an_envelope_must_be_sealed_to_the_current_keys() {
     let world = World::with(&["alice", "bob"]).await;
-    world.store.create_account(account_of("carol")).await.unwrap();
+    world.store.create_account(account_of("carol"), None).await.unwrap();
     let cases: [(&str, Change, Refusal); 4] = [
         ("nobody2", |_| {}, Refusal::UnknownName),
         ("bob", |header| header.recipient = key_of("alice"), Refusal::KeyChanged),

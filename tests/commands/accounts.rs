@@ -1,0 +1,78 @@
+//! Accounts with the real binary: moving to another machine, taking an account back, invitations.
+
+use crate::program::{Directory, Outcome, Person, Process, World, text};
+
+/// A verb of somebody who has an account and does not want to make one.
+fn as_known(person: &Person<'_>, arguments: &str) -> Process {
+    let login = person.login().replace(" --register", "");
+    let mut command = person.world.qchat(arguments);
+    command.args(login.split_whitespace());
+    Process::spawn(command)
+}
+
+fn run(person: &Person<'_>, arguments: &str) -> Outcome {
+    as_known(person, arguments).outcome()
+}
+
+#[test]
+fn an_owner_is_asked_before_another_machine_takes_the_account() {
+    let (world, other_machine) = (World::new(), World::new());
+    let directory = world.directory();
+    let mut old = world.person("alice", &directory).peer();
+    let laptop = other_machine.person("alice", &directory);
+
+    let declined = as_known(&laptop, "who");
+    let asked = old.event("key_requested");
+    assert_eq!(asked["source"], "127.0.0.1");
+    old.say(&format!("/deny-key {}", &asked["key"].as_str().unwrap()[..8]));
+    declined.outcome().expect_error(7, "the account's owner has declined this key");
+
+    let third_machine = World::new();
+    let phone = third_machine.person("alice", &directory);
+    let allowed = as_known(&phone, "who");
+    old.event("key_requested");
+    old.say("/allow-key");
+    allowed.outcome().expect_code(0);
+    old.outcome().expect_code(14);
+}
+
+#[test]
+fn a_replaced_key_takes_the_account_back() {
+    let (world, other_machine) = (World::new(), World::new());
+    let directory = world.directory();
+    let owner = world.person("alice", &directory);
+    owner.rows("who", &[]);
+    let thief = other_machine.person("alice", &directory);
+    run(&thief, "who").expect_code(0);
+
+    let replaced = run(&owner, "who");
+    replaced.expect_error(7, "this key was replaced from elsewhere; it can be undone for 168 h");
+    assert!(replaced.stderr.contains("--take-back"), "{}", replaced.stderr);
+    run(&owner, "who --take-back").expect_code(0);
+    run(&owner, "who").expect_code(0);
+    run(&thief, "who --take-back").expect_code(0); // it knows the password, so it may bring its key again
+}
+
+#[test]
+fn only_invited_people_get_in_with_a_link_that_works_once() {
+    let world = World::new();
+    let (cert, data) = (world.path("cert"), world.path("data"));
+    let serve = format!("serve --cert {} --data {} --listen 127.0.0.1:0", cert.display(), data.display());
+    let mut process = Process::spawn(world.qchat(&format!("{serve} --invite-only --json")));
+    let listening = process.event("listening");
+    let directory = Directory { process, address: text(&listening, "address").parse().unwrap() };
+    let mut stranger = world.person("mallory", &directory);
+    stranger.run("who", &[]).expect_error(7, "needs an invitation");
+
+    let mut alice = world.person("alice", &directory);
+    alice.server = text(&listening, "link").to_owned();
+    let _peer = alice.peer();
+    let invited = alice.rows("invite", &["bob"]);
+    let link = text(&invited[0], "link").to_owned();
+    assert!(link.contains("/bob#") && link.contains('.'), "{link}");
+    let mut bob = world.person("bob", &directory);
+    bob.server = link.clone();
+    bob.rows("who", &[]);
+    stranger.server = link;
+    stranger.run("who", &[]).expect_error(7, "was used already");
+}
