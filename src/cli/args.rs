@@ -74,6 +74,10 @@ pub(super) enum Verb {
     Verify(Verify),
     /// Accept the other key of somebody you had verified.
     Trust(Trust),
+    /// Write your key, contacts, history and outbox to a file that a passphrase opens, to move to another machine.
+    ExportIdentity(ExportIdentity),
+    /// Become the person of such a file on this machine.
+    ImportIdentity(ImportIdentity),
 }
 
 /// Who you are and where your directory is.
@@ -236,4 +240,52 @@ pub(super) struct Trust {
     pub(super) name: PeerName,
     #[command(flatten)]
     pub(super) login: Login,
+}
+
+/// Which profile on this machine, for what needs no directory.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Whose {
+    /// The account's name.
+    #[arg(long, env = "QCHAT_USER")]
+    pub(super) user: Option<PeerName>,
+    /// Its directory, as you named it to `qchat peer`; it is not asked.
+    #[arg(long, env = "QCHAT_SERVER", value_name = "HOST[:PORT]|LINK")]
+    pub(super) server: Option<ServerAddress>,
+    /// Where your key, history and shares live [default: qchat in your data folder].
+    #[arg(long, env = "QCHAT_HOME", value_name = "DIR")]
+    pub(super) home: Option<PathBuf>,
+}
+
+impl From<Whose> for Login {
+    fn from(Whose { user, server, home }: Whose) -> Self {
+        Self { user, server, home, password_file: None, register: false, accept_new: false, no_gso: false }
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ExportIdentity {
+    /// The file to write; whoever has it and the passphrase is you.
+    pub(super) file: PathBuf,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    /// Read the passphrase from the first line of a file; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) whose: Whose,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ImportIdentity {
+    /// The file that `export-identity` wrote.
+    pub(super) file: PathBuf,
+    /// Replace the key and history that this account has on this machine.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    /// Read the passphrase from the first line of a file; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) whose: Whose,
 }

@@ -92,21 +92,27 @@ impl Settings {
             .user
             .or_else(|| server.name.clone())
             .ok_or_else(|| usage("who are you?", "--user NAME, or QCHAT_USER in the environment"))?;
-        let home = match login.home {
-            Some(root) => {
-                std::path::absolute(root).map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?
-            }
-            None => data_folder("qchat")?,
-        };
+        let home = Self::home(login.home)?;
         Ok(Self {
             user,
             server,
-            home: Home::at(home),
+            home,
             password_file: login.password_file,
             register: login.register,
             accept_new: login.accept_new,
             network: Network { segmentation_offload: !login.no_gso },
         })
+    }
+
+    /// The folder of all profiles: the given one, or the usual one.
+    pub(super) fn home(given: Option<PathBuf>) -> Result<Home, Failure> {
+        let root = match given {
+            Some(root) => {
+                std::path::absolute(root).map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?
+            }
+            None => data_folder("qchat")?,
+        };
+        Ok(Home::at(root))
     }
 }
 

@@ -130,7 +130,9 @@ impl From<ProfileError> for Failure {
         let kind = match &error {
             ProfileError::File { .. } | ProfileError::Database(_) => FailureKind::Disk,
             ProfileError::KeyReadableByOthers { .. } | ProfileError::DamagedKey(_) => FailureKind::Authentication,
-            ProfileError::InUse(_) | ProfileError::DamagedPins { .. } => FailureKind::Other,
+            ProfileError::InUse(_) | ProfileError::Exists { .. } | ProfileError::DamagedPins { .. } => {
+                FailureKind::Other
+            }
         };
         Self::new(kind, error.to_string())
     }

@@ -2,6 +2,7 @@
 
 mod chat;
 mod files;
+mod identity;
 mod program;
 mod secrets;
 mod terminal;
