@@ -129,7 +129,9 @@ impl From<ProfileError> for Failure {
     fn from(error: ProfileError) -> Self {
         let kind = match &error {
             ProfileError::File { .. } | ProfileError::Database(_) => FailureKind::Disk,
-            ProfileError::KeyReadableByOthers { .. } | ProfileError::DamagedKey(_) => FailureKind::Authentication,
+            ProfileError::KeyReadableByOthers { .. }
+            | ProfileError::OpenToOthers { .. }
+            | ProfileError::DamagedKey(_) => FailureKind::Authentication,
             ProfileError::InUse(_) | ProfileError::Exists { .. } | ProfileError::DamagedPins { .. } => {
                 FailureKind::Other
             }

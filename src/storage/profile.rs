@@ -45,6 +45,16 @@ pub enum ProfileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others can enter the folder, or read the database.
+    #[error("others can use {path} (mode {mode:03o}): run `chmod {wanted:03o}` on it")]
+    OpenToOthers {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they should be.
+        wanted: u32,
+    },
     /// The key file holds something else.
     #[error("the key file {0} is damaged: restore it from a backup, or move it away to start with a new key")]
     DamagedKey(PathBuf),
@@ -185,6 +195,11 @@ impl Profile {
     ) -> Result<Self, ProfileError> {
         let folder = home.profile_folder(directory, name);
         make_private_folder(&folder)?;
+        check_private(&folder, 0o700)?;
+        // Prekey secrets and messages are in there.
+        for side in ["", "-wal", "-shm"] {
+            check_private(&folder.join(format!("{DATABASE}{side}")), 0o600)?;
+        }
         let lock = lock(&folder)?;
         let identity = load_or_create_identity(&folder.join(IDENTITY), random)?;
         let database = Database::open(&folder.join(DATABASE), MIGRATIONS)?;
@@ -220,6 +235,16 @@ pub fn make_private_folder(path: &Path) -> Result<(), ProfileError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Refuses what somebody else could read or write, as ssh does with its keys. What is not there is made private later.
+fn check_private(path: &Path, wanted: u32) -> Result<(), ProfileError> {
+    match fs::metadata(path) {
+        Ok(found) if found.mode() & 0o077 == 0 => Ok(()),
+        Ok(found) => Err(ProfileError::OpenToOthers { path: path.to_owned(), mode: found.mode() & 0o777, wanted }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(ProfileError::File { action: "read", path: path.to_owned(), source }),
+    }
 }
 
 pub(super) fn lock(folder: &Path) -> Result<File, ProfileError> {
