@@ -191,7 +191,10 @@ async fn deliver(
     Outgoing { to, message }: &Outgoing,
 ) -> Result<(), Failure> {
     for _ in 0..RESEAL_ATTEMPTS_MAX {
-        let signed = match prekeys.get(to) {
+        // A prekey from before the person's key changed, or from yesterday, is asked for again.
+        let fits =
+            |known: &&SignedPrekey| known.prekey.identity == message.recipient && now_millis() < known.prekey.expires;
+        let signed = match prekeys.get(to).filter(fits) {
             Some(signed) => signed.clone(),
             None => fetch_prekey(context, to, message.recipient).await?,
         };
