@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const BOUNDARIES: &[(&[&str], &[&str])] = &[
     (&["bincode"], &["src/wire/codec.rs"]),
     (&["getrandom"], &["src/seal/random.rs"]),
-    (&["hpke", "aws_lc_rs", "blake3", "argon2"], &["src/seal"]),
+    (&["age", "hpke", "aws_lc_rs", "blake3", "argon2"], &["src/seal"]),
     (&["quinn", "quinn_proto", "rustls", "rcgen", "socket2"], &["src/transport"]),
     (&["rusqlite"], &["src/database.rs", "src/storage", "src/directory/store"]),
     (

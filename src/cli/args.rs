@@ -76,11 +76,15 @@ pub(super) enum Verb {
     Trust(Trust),
     /// Print a link that admits one new account to your directory.
     Invite(Invite),
+    /// Write your key, contacts, history and outbox to a file that a passphrase opens, to move to another machine.
+    ExportIdentity(ExportIdentity),
+    /// Become the person of such a file on this machine.
+    ImportIdentity(ImportIdentity),
 }
 
 /// Who you are and where your directory is.
-#[derive(Debug, Clone, ClapArgs)]
-pub(super) struct Login {
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(super) struct Whose {
     /// Your account's name.
     #[arg(long, env = "QCHAT_USER")]
     pub(super) user: Option<PeerName>,
@@ -90,6 +94,13 @@ pub(super) struct Login {
     /// Where your key, history and shares live [default: qchat in your data folder].
     #[arg(long, env = "QCHAT_HOME", value_name = "DIR")]
     pub(super) home: Option<PathBuf>,
+}
+
+/// Who you are, where your directory is, and how to get in.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(super) struct Login {
+    #[command(flatten)]
+    pub(super) whose: Whose,
     /// Read the password from the first line of a file; `-` is standard input.
     #[arg(long, env = "QCHAT_PASSWORD_FILE", value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
@@ -105,6 +116,12 @@ pub(super) struct Login {
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]
     pub(super) no_gso: bool,
+}
+
+impl From<Whose> for Login {
+    fn from(whose: Whose) -> Self {
+        Self { whose, ..Self::default() }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -252,4 +269,32 @@ pub(super) struct Trust {
     pub(super) name: PeerName,
     #[command(flatten)]
     pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ExportIdentity {
+    /// The file to write; whoever has it and the passphrase is you.
+    pub(super) file: PathBuf,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    /// Read the passphrase from the first line of a file; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) whose: Whose,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ImportIdentity {
+    /// The file that `export-identity` wrote.
+    pub(super) file: PathBuf,
+    /// Replace the key and history that this account has on this machine.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    /// Read the passphrase from the first line of a file; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) whose: Whose,
 }

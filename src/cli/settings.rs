@@ -93,29 +93,36 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn from_login(login: Login) -> Result<Self, Failure> {
         let usage = |message: &str, hint: &str| Failure::new(FailureKind::Usage, message).hint(hint);
-        let server = login.server.ok_or_else(|| {
+        let server = login.whose.server.ok_or_else(|| {
             usage("which directory?", "--server HOST, or QCHAT_SERVER in the environment; `qchat serve` runs one")
         })?;
         let user = login
+            .whose
             .user
             .or_else(|| server.name.clone())
             .ok_or_else(|| usage("who are you?", "--user NAME, or QCHAT_USER in the environment"))?;
-        let home = match login.home {
-            Some(root) => {
-                std::path::absolute(root).map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?
-            }
-            None => data_folder("qchat")?,
-        };
+        let home = Self::home(login.whose.home)?;
         Ok(Self {
             user,
             server,
-            home: Home::at(home),
+            home,
             password_file: login.password_file,
             register: login.register,
             take_back: login.take_back,
             accept_new: login.accept_new,
             network: Network { segmentation_offload: !login.no_gso },
         })
+    }
+
+    /// The folder of all profiles: the given one, or the usual one.
+    pub(super) fn home(given: Option<PathBuf>) -> Result<Home, Failure> {
+        let root = match given {
+            Some(root) => {
+                std::path::absolute(root).map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?
+            }
+            None => data_folder("qchat")?,
+        };
+        Ok(Home::at(root))
     }
 }
 

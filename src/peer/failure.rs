@@ -135,8 +135,12 @@ impl From<ProfileError> for Failure {
     fn from(error: ProfileError) -> Self {
         let kind = match &error {
             ProfileError::File { .. } | ProfileError::Database(_) => FailureKind::Disk,
-            ProfileError::KeyReadableByOthers { .. } | ProfileError::DamagedKey(_) => FailureKind::Authentication,
-            ProfileError::InUse(_) | ProfileError::DamagedPins { .. } => FailureKind::Other,
+            ProfileError::KeyReadableByOthers { .. }
+            | ProfileError::OpenToOthers { .. }
+            | ProfileError::DamagedKey(_) => FailureKind::Authentication,
+            ProfileError::InUse(_) | ProfileError::Exists { .. } | ProfileError::DamagedPins { .. } => {
+                FailureKind::Other
+            }
         };
         Self::new(kind, error.to_string())
     }

@@ -191,7 +191,10 @@ async fn deliver(
     message: &InnerMessage,
 ) -> Result<(), Failure> {
     for _ in 0..RESEAL_ATTEMPTS_MAX {
-        let signed = match prekeys.remove(to).filter(|signed| signed.prekey.identity == message.recipient) {
+        // A prekey from before the person's key changed, or from yesterday, is asked for again.
+        let fits =
+            |known: &SignedPrekey| known.prekey.identity == message.recipient && now_millis() < known.prekey.expires;
+        let signed = match prekeys.remove(to).filter(fits) {
             Some(signed) => signed,
             None => fetch_prekey(context, to).await?,
         };

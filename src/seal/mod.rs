@@ -12,3 +12,4 @@ pub mod envelope;
 
 pub mod digest;
 pub mod password;
+pub mod sealed_file;

@@ -69,6 +69,7 @@ fn group(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::random::{self, OsRandom};
 
     fn person(name: &str, key: u8) -> (PeerName, PeerKey) {
         (PeerName::parse(name).unwrap(), PeerKey::from_bytes([key; 32]))
@@ -95,6 +96,22 @@ mod tests {
             number(&alice, &person("bobby", 2)),
         ] {
             assert_ne!(changed, before);
+        }
+    }
+
+    /// Of people drawn at random: symmetric, and no bit of either key is without effect.
+    #[test]
+    fn it_is_symmetric_and_changes_with_every_bit_of_either_key() {
+        let draw = |name: &str| (PeerName::parse(name).unwrap(), PeerKey::from_bytes(random::array(&mut OsRandom)));
+        for round in 0..24_usize {
+            let (one, other) = (draw(&format!("one{round}")), draw(&format!("other{round}")));
+            let before = number(&one, &other);
+            assert_eq!(before, number(&other, &one), "{one:?} and {other:?}");
+            let mut flipped = *one.1.as_bytes();
+            flipped[round] ^= 1 << (round % 8);
+            let changed = (one.0.clone(), PeerKey::from_bytes(flipped));
+            assert_ne!(before, number(&changed, &other), "{one:?} and {changed:?}");
+            assert_ne!(before, number(&other, &changed), "{one:?} and {changed:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! THE DISK of a peer: its profile with history, contacts and shares, and the files it receives.
 
+pub mod moving;
 pub mod profile;
 
 pub mod contacts;

@@ -45,9 +45,27 @@ pub enum ProfileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others can enter the folder, or read the database.
+    #[error("others can use {path} (mode {mode:03o}): run `chmod {wanted:03o}` on it")]
+    OpenToOthers {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they should be.
+        wanted: u32,
+    },
     /// The key file holds something else.
     #[error("the key file {0} is damaged: restore it from a backup, or move it away to start with a new key")]
     DamagedKey(PathBuf),
+    /// There is a profile already.
+    #[error("{name} has a key on this machine already, in {folder}")]
+    Exists {
+        /// Whose.
+        name: PeerName,
+        /// Where.
+        folder: PathBuf,
+    },
     /// A line of `known_servers` cannot be understood.
     #[error("line {line} of {path} is not `HOST:PORT FINGERPRINT`: correct or remove it")]
     DamagedPins {
@@ -60,6 +78,11 @@ pub enum ProfileError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
 }
+
+/// The name of the key file in a profile.
+pub(super) const IDENTITY: &str = "identity";
+/// The name of the database in a profile.
+pub(super) const DATABASE: &str = "profile.sqlite";
 
 /// The folder that holds all profiles of a person on this machine.
 #[derive(Debug, Clone)]
@@ -123,6 +146,12 @@ impl Home {
         self.root.join(&directory.to_string()[..16]).join(name.as_str())
     }
 
+    /// Whether an account has a key here.
+    #[must_use]
+    pub fn has_profile(&self, directory: DirectoryFingerprint, name: &PeerName) -> bool {
+        self.profile_folder(directory, name).join(IDENTITY).exists()
+    }
+
     /// Where the account's resident peer listens for the one-shot verbs of its user.
     ///
     /// A socket's path has at most 107 bytes, so it lies in the run-time folder where there is one.
@@ -166,9 +195,14 @@ impl Profile {
     ) -> Result<Self, ProfileError> {
         let folder = home.profile_folder(directory, name);
         make_private_folder(&folder)?;
+        check_private(&folder, 0o700)?;
+        // Prekey secrets and messages are in there.
+        for side in ["", "-wal", "-shm"] {
+            check_private(&folder.join(format!("{DATABASE}{side}")), 0o600)?;
+        }
         let lock = lock(&folder)?;
-        let identity = load_or_create_identity(&folder.join("identity"), random)?;
-        let database = Database::open(&folder.join("profile.sqlite"), MIGRATIONS)?;
+        let identity = load_or_create_identity(&folder.join(IDENTITY), random)?;
+        let database = Database::open(&folder.join(DATABASE), MIGRATIONS)?;
         Ok(Self { folder, identity, database, _lock: lock })
     }
 
@@ -203,7 +237,17 @@ pub fn make_private_folder(path: &Path) -> Result<(), ProfileError> {
     })
 }
 
-fn lock(folder: &Path) -> Result<File, ProfileError> {
+/// Refuses what somebody else could read or write, as ssh does with its keys. What is not there is made private later.
+fn check_private(path: &Path, wanted: u32) -> Result<(), ProfileError> {
+    match fs::metadata(path) {
+        Ok(found) if found.mode() & 0o077 == 0 => Ok(()),
+        Ok(found) => Err(ProfileError::OpenToOthers { path: path.to_owned(), mode: found.mode() & 0o777, wanted }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(ProfileError::File { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+pub(super) fn lock(folder: &Path) -> Result<File, ProfileError> {
     let path = folder.join("lock");
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = open.map_err(|source| ProfileError::File { action: "open", path: path.clone(), source })?;
@@ -236,7 +280,7 @@ fn load_or_create_identity(path: &Path, random: &mut dyn Random) -> Result<Ident
 }
 
 /// Writes beside the final name first, so that a crash leaves no half key.
-fn write_new_key(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
+pub(super) fn write_new_key(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
     let partial = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
     file.write_all(seed)?;

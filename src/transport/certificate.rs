@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::verify::fingerprint_of_certificate;
 use crate::seal::identity::reset_key;
@@ -41,6 +42,14 @@ pub enum CertificateError {
         /// The file that does not.
         missing: PathBuf,
     },
+    /// Everybody on this machine can read the key.
+    #[error("everybody can read {path} (mode {mode:03o}): run `chmod 600` on it, and think of the key as copied")]
+    KeyReadableByOthers {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The file holds something else.
     #[error("{path} is not usable: {reason}")]
     Malformed {
@@ -67,7 +76,9 @@ impl DirectoryCertificate {
             (true, false) => return Err(CertificateError::Half { present: certificate, missing: key }),
             (false, true) => return Err(CertificateError::Half { present: key, missing: certificate }),
         }
-        Self::load(&certificate, &key)
+        let loaded = Self::load(&certificate, &key)?;
+        check_key_is_private(&key)?;
+        Ok(loaded)
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo: what peers pin, so that a renewed certificate with the same key stays
@@ -92,9 +103,26 @@ impl DirectoryCertificate {
             .map_err(|error| malformed(certificate, &error))?;
         let first = chain.first().ok_or_else(|| malformed(certificate, &"it holds no certificate"))?;
         let fingerprint = fingerprint_of_certificate(first).map_err(|error| malformed(certificate, &error))?;
-        let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| malformed(key, &error))?;
+        let key = PrivateKeyDer::from_pem_slice(&Zeroizing::new(read(key)?)).map_err(|error| malformed(key, &error))?;
         Ok(Self { chain, key, fingerprint })
     }
+}
+
+/// Whoever has the key can pose as this directory. A group may read it, because CA clients hand keys out that way.
+fn check_key_is_private(path: &Path) -> Result<(), CertificateError> {
+    let found = fs::metadata(path).map_err(|source| CertificateError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    let mode = found.mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(CertificateError::KeyReadableByOthers { path: path.to_owned(), mode });
+    }
+    if mode & 0o070 != 0 {
+        tracing::warn!(path = %path.display(), mode = %format!("{mode:03o}"), "a group can read the directory's key");
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
@@ -112,7 +140,7 @@ fn create(folder: &Path, certificate: &Path, key: &Path) -> Result<(), Certifica
         path: folder.to_owned(),
         source,
     })?;
-    write(key, key_pair.serialize_pem().as_bytes(), 0o600)?;
+    write(key, Zeroizing::new(key_pair.serialize_pem()).as_bytes(), 0o600)?;
     write(certificate, signed.pem().as_bytes(), 0o644)
 }
 
@@ -123,4 +151,35 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertificateError> {
         file.sync_all()
     };
     attempt().map_err(|source| CertificateError::File { action: "write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode_is_accepted(mode: u32) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        DirectoryCertificate::load_or_create(folder.path()).unwrap();
+        fs::set_permissions(folder.path().join("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
+        match DirectoryCertificate::load_or_create(folder.path()) {
+            Ok(_) => true,
+            Err(CertificateError::KeyReadableByOthers { .. }) => false,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_key_that_everybody_can_read_is_refused_and_one_for_a_group_is_not() {
+        assert!(mode_is_accepted(0o600) && mode_is_accepted(0o400) && mode_is_accepted(0o640));
+        assert!(!mode_is_accepted(0o644) && !mode_is_accepted(0o604) && !mode_is_accepted(0o602));
+    }
+
+    #[test]
+    fn a_certificate_never_shows_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown = format!("{:?}", DirectoryCertificate::load_or_create(folder.path()).unwrap().key);
+        assert!(shown.contains("elided") && shown.len() < 200, "{shown}");
+    }
 }

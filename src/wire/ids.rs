@@ -537,4 +537,31 @@ mod tests {
     fn a_password_is_never_shown() {
         assert_eq!(format!("{:?}", Password::parse("hunter2").unwrap()), "Password(..)");
     }
+
+    /// Every text of up to three characters out of those that matter: what is a name stays the same when it is parsed
+    /// again, and nothing else is one.
+    #[test]
+    fn a_name_is_its_own_spelling_and_holds_nothing_else() {
+        let alphabet =
+            ['a', 'z', '0', '9', 'A', '.', '_', '-', '/', ' ', '\n', '\u{0}', 'ä', 'ſ', '\u{212a}', '\u{202e}'];
+        let longer = |texts: &[String]| -> Vec<String> {
+            texts.iter().flat_map(|text| alphabet.iter().map(move |c| format!("{text}{c}"))).collect()
+        };
+        let mut texts = vec![String::new()];
+        for _ in 0..3 {
+            texts = longer(&texts);
+            for text in &texts {
+                let inner = text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+                let is_name = inner && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+                match PeerName::parse(text) {
+                    Ok(name) => {
+                        assert!(is_name, "{text:?}");
+                        assert_eq!(name.as_str(), text.to_ascii_lowercase());
+                        assert_eq!(PeerName::parse(name.as_str()), Ok(name));
+                    }
+                    Err(_) => assert!(!is_name, "{text:?}"),
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Two people talk, also while one of them or the directory is away.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -135,7 +136,7 @@ fn a_newer_peer_of_the_same_account_takes_over_and_the_older_one_says_so() {
         person.home().join(folder.expect("a folder for the directory")).join("alice")
     };
     let copy = identity(&there, &here);
-    std::fs::create_dir_all(&copy).unwrap();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&copy).unwrap();
     std::fs::copy(identity(&here, &here).join("identity"), copy.join("identity")).unwrap();
     let mut newer = there.peer();
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod chat;
 mod files;
+mod identity;
 mod program;
 mod secrets;
 mod terminal;

@@ -97,6 +97,35 @@ fn files_are_for_their_owner_only() {
     }
 }
 
+#[test]
+fn a_profile_or_directory_key_that_others_can_use_is_refused() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+    alice.rows("who", &[]);
+    let profile = profile(&alice.home());
+    for (path, open, private) in [
+        (profile.clone(), 0o750, 0o700),
+        (profile.join("profile.sqlite"), 0o644, 0o600),
+        (profile.join("identity"), 0o640, 0o600),
+    ] {
+        set_mode(&path, open);
+        alice.run("who", &[]).expect_error(7, &format!("chmod {private:03o}` on it"));
+        set_mode(&path, private);
+        alice.rows("who", &[]);
+    }
+
+    let (cert, data) = (world.path("cert"), world.path("other data"));
+    set_mode(&cert.join("key.pem"), 0o644);
+    let mut serve = world.qchat(&format!("serve --cert {} --listen 127.0.0.1:0", cert.display()));
+    serve.arg("--data").arg(data);
+    Process::spawn(serve).outcome().expect_error(1, "everybody can read");
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+}
+
 fn mode(path: &Path) -> u32 {
     path.metadata().expect("it is there").permissions().mode() & 0o777
 }

@@ -142,6 +142,28 @@ fn a_safety_number_comes_with_a_code_for_the_telephone() {
 }
 
 #[test]
+fn an_export_asks_for_its_passphrase_twice_and_shows_it_never() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = known(&world, "alice", &directory);
+
+    let mut terminal = Terminal::open(&alice, "export-identity moved");
+    terminal.shows("Passphrase for the file");
+    terminal.types_line("four words or so");
+    terminal.shows("The same again:");
+    terminal.types_line("four words or more");
+    terminal.shows("two different passphrases");
+    terminal.shows("Passphrase for the file");
+    terminal.types_line("four words or so");
+    terminal.shows("The same again:");
+    terminal.types_line("four words or so");
+    terminal.shows("use qchat as this person there only");
+    assert!(!terminal.seen.contains("four words"), "{}", terminal.seen);
+    assert_eq!(terminal.exit_code(), 0);
+    assert!(world.folder("work").join("moved").exists());
+}
+
+#[test]
 fn a_wrong_password_can_be_typed_again() {
     let world = World::new();
     let directory = world.directory();

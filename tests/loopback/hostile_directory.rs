@@ -232,6 +232,23 @@ async fn after_verification_nothing_goes_to_a_false_key_until_it_is_accepted() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_learned_from_a_message_is_written_to_at_once() {
+    let (bob, new_bob) = (new_key(), new_key());
+    let (directory, mut alice) = HostileDirectory::with_alice(&bob).await;
+    try_to_say(&alice, "to the old key, whose prekey she keeps").await.unwrap();
+    while directory.lies.lock().unwrap().prekey.is_none() {
+        tokio::task::yield_now().await;
+    }
+    directory.says(|identity| *identity = identity_of(&new_bob));
+    let from_new = directory.sealed(&new_bob, &alice, "my new machine");
+    assert_eq!(directory.delivers_as_bob(from_new).await, PushReply::Taken);
+    assert!(!told_of_change(&mut alice).await);
+    try_to_say(&alice, "to the new key").await.unwrap();
+    let last = directory.lies.lock().unwrap().delivered.last().unwrap().header.recipient;
+    assert_eq!(last, new_bob.public());
+}
+
+#[tokio::test]
 async fn the_true_key_again_is_written_to_as_before() {
     let (bob, mallory) = (new_key(), new_key());
     let (directory, alice) = HostileDirectory::with_alice(&bob).await;

@@ -23,7 +23,7 @@ use qchat::seal::identity::{IdentityKey, Label, login_statement};
 use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
 use qchat::storage::partial_file::Collision;
-use qchat::storage::profile::{Home, Profile};
+use qchat::storage::profile::{Home, Profile, make_private_folder};
 use qchat::transport::connection::Connection;
 use qchat::transport::endpoint::Endpoint;
 use qchat::transport::tuning::Network;
@@ -162,7 +162,7 @@ impl Machine {
     pub(crate) fn twin(&self) -> Arc<Self> {
         let home = tempfile::tempdir().unwrap();
         let profile = Home::at(home.path().to_owned()).profile_folder(self.place.fingerprint, &self.name);
-        fs::create_dir_all(&profile).unwrap();
+        make_private_folder(&profile).unwrap();
         fs::copy(self.profile.folder().join("identity"), profile.join("identity")).unwrap();
         Self::in_home(self.place, self.name.clone(), home)
     }

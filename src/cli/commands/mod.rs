@@ -1,6 +1,7 @@
 //! One file for each way of running: a directory, a peer, a one-shot verb, the demo.
 
 mod demo;
+mod identity;
 mod peer;
 mod serve;
 mod verb;
@@ -41,6 +42,8 @@ async fn dispatch(verb: Verb, output: &Arc<Output>) -> Result<(), Failure> {
         Verb::Serve(serve) => serve::run(serve, output).await,
         Verb::Peer(peer) => peer::run(peer, output).await,
         Verb::Demo(demo) => demo::run(demo, output).await,
+        Verb::ExportIdentity(args) => identity::export(args, output),
+        Verb::ImportIdentity(args) => identity::import(args, output),
         verb => verb::run(verb, output).await,
     }
 }

@@ -59,7 +59,7 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         Verb::Verify(args) => (vec![Command::Verify { name: args.name, mark: args.mark }], args.login),
         Verb::Trust(args) => (vec![Command::Trust { name: args.name }], args.login),
         Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
-        Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) => {
+        Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) | Verb::ExportIdentity(_) | Verb::ImportIdentity(_) => {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
     })
