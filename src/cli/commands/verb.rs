@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 use super::stop_signal;
-use crate::cli::args::{self, Verb};
+use crate::cli::args::{self, AccountAction, Verb};
 use crate::cli::entrance;
 use crate::cli::local_socket::LocalPeer;
 use crate::cli::output::Output;
+use crate::cli::prompt;
 use crate::cli::settings::Settings;
 use crate::cli::words;
 use crate::peer::driver::Peer;
@@ -56,9 +57,42 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
             (vec![Command::Get { source, folder: absolute(args.out)?, collision }], args.login)
         }
         Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
+        Verb::Account(args) => account(args.action)?,
         Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) => {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
+    })
+}
+
+/// What is done with the account, after the questions that it needs.
+fn account(action: AccountAction) -> Result<(Vec<Command>, args::Login), Failure> {
+    Ok(match action {
+        AccountAction::Password { new_password_file, login } => {
+            let new = match new_password_file {
+                Some(file) => prompt::password_from(&file)?,
+                None if prompt::can_ask() => prompt::new_password("New password: ")?,
+                None => {
+                    return Err(
+                        Failure::new(FailureKind::Usage, "which new password?").hint("--new-password-file FILE")
+                    );
+                }
+            };
+            (vec![Command::ChangePassword { new }], login)
+        }
+        AccountAction::Delete { yes, login } => {
+            let question = "Remove this account, its waiting messages and shares at the directory, for good?";
+            if !yes && !prompt::can_ask() {
+                return Err(
+                    Failure::new(FailureKind::Usage, "nobody was asked").hint("--yes deletes without a question")
+                );
+            }
+            if !yes && !prompt::confirm(question)? {
+                return Err(Failure::new(FailureKind::Declined, "the account was not deleted"));
+            }
+            (vec![Command::DeleteAccount], login)
+        }
+        AccountAction::Sessions { login } => (vec![Command::Sessions], login),
+        AccountAction::EndSessions { login } => (vec![Command::EndOtherSessions], login),
     })
 }
 
