@@ -80,6 +80,8 @@ pub(super) enum Verb {
     ExportIdentity(ExportIdentity),
     /// Become the person of such a file on this machine.
     ImportIdentity(ImportIdentity),
+    /// Your account: its password, its sessions, its end.
+    Account(Account),
 }
 
 /// Who you are and where your directory is.
@@ -232,6 +234,42 @@ pub(super) struct Invite {
     pub(super) name: Option<PeerName>,
     #[command(flatten)]
     pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Account {
+    #[command(subcommand)]
+    pub(super) action: AccountAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountAction {
+    /// Change the password, which lets you in on another machine.
+    Password {
+        /// Read the new password from the first line of a file; `-` is standard input.
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
+        #[command(flatten)]
+        login: Login,
+    },
+    /// Remove the account, what waits for it and what it shares; its name is kept back for 90 days.
+    Delete {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        login: Login,
+    },
+    /// List where the account is logged in.
+    Sessions {
+        #[command(flatten)]
+        login: Login,
+    },
+    /// Log the account out everywhere else.
+    EndSessions {
+        #[command(flatten)]
+        login: Login,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -207,12 +207,5 @@ fn ask(settings: &Settings, refusal: Refusal, before: &Admission) -> Result<Admi
 }
 
 fn new_password(settings: &Settings) -> Result<Password, Failure> {
-    for _ in 0..PASSWORD_ATTEMPTS_MAX {
-        let first = prompt::password(&format!("New password for {} (to move to another machine): ", settings.user))?;
-        if prompt::password("The same again: ")? == first {
-            return Ok(first);
-        }
-        super::output::to_stderr("These were two different passwords.");
-    }
-    Err(Failure::new(FailureKind::Usage, "no password was given"))
+    prompt::new_password(&format!("New password for {} (to move to another machine): ", settings.user))
 }

@@ -219,6 +219,10 @@ impl Output {
                  {key:.16}): /deny-key {key:.8}, or /allow-key {key:.8} if it is you; without an answer it is let in \
                  after a minute, and `--take-back` undoes it for seven days"
             ),
+            Event::Session { kind, since, address, this } => {
+                let this = if *this { "  (this one)" } else { "" };
+                format!("{kind:<8}  {address}  since {} UTC{this}", clock_time(*since))
+            }
             Event::Invited { link, .. } => {
                 let picture = if is_read_by_a_person() { qr_code::lines(link) } else { None };
                 picture.map_or_else(|| link.clone(), |picture| format!("{picture}\n{link}"))

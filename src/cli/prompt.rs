@@ -8,6 +8,9 @@ use super::output;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::wire::ids::Password;
 
+/// Who types two different passwords this often should think of one first.
+const NEW_PASSWORD_ATTEMPTS: usize = 3;
+
 /// Whether somebody can be asked.
 pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal()
@@ -36,6 +39,18 @@ pub(super) fn password(question: &str) -> Result<Password, Failure> {
             Err(failure) => output::to_stderr(&format!("{failure}. Ctrl-C stops.")),
         }
     }
+}
+
+/// Asks for a new password until it was typed the same twice.
+pub(super) fn new_password(question: &str) -> Result<Password, Failure> {
+    for _ in 0..NEW_PASSWORD_ATTEMPTS {
+        let first = password(question)?;
+        if password("The same again: ")? == first {
+            return Ok(first);
+        }
+        output::to_stderr("These were two different passwords.");
+    }
+    Err(Failure::new(FailureKind::Usage, "no password was given"))
 }
 
 /// Reads a password from the first line of a file; `-` is standard input.

@@ -32,7 +32,7 @@ const fn word(name: &'static str, arguments: &'static str, purpose: &'static str
 }
 
 /// All commands, in the order of `/help`.
-pub(super) const WORDS: [Word; 18] = [
+pub(super) const WORDS: &[Word] = &[
     word("/who", "", "who is online"),
     word("/msg", "NAME TEXT", "send a message; it waits when they are offline"),
     word("/share", "PATH", "publish a file"),
@@ -47,6 +47,8 @@ pub(super) const WORDS: [Word; 18] = [
     word("/verify", "NAME [--mark]", "the number to compare with them; --mark once you have"),
     word("/trust", "NAME", "accept the other key of somebody you had verified"),
     word("/invite", "[NAME]", "a link that admits one new account"),
+    word("/sessions", "", "where your account is logged in"),
+    word("/end-sessions", "", "log it out everywhere else"),
     word("/allow-key", "[KEY]", "let a key take this account that asks for it: you move there"),
     word("/deny-key", "[KEY]", "keep a key out that asks for this account"),
     word("/help", "", "this list"),
@@ -115,6 +117,8 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
             let name = if rest.is_empty() { None } else { Some(PeerName::parse(rest).map_err(usage)?) };
             Command::Invite { name }
         }
+        "/sessions" => Command::Sessions,
+        "/end-sessions" => Command::EndOtherSessions,
         "/allow-key" => Command::AnswerKeyRequest { key: rest.to_owned(), allow: true },
         "/deny-key" => Command::AnswerKeyRequest { key: rest.to_owned(), allow: false },
         word if word.starts_with('/') => {

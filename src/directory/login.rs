@@ -197,6 +197,7 @@ async fn enter(
         kind: login.kind,
         epoch,
         connection: connection.clone(),
+        since: now_millis(),
         pushes: sender,
         mail: Notify::new(),
         replaced: AtomicBool::new(false),

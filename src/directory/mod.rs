@@ -6,6 +6,7 @@ pub mod store;
 
 mod session;
 
+mod care;
 mod login;
 mod mailbox;
 mod other_key;

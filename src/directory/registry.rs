@@ -17,7 +17,7 @@ use super::shared::Shared;
 use crate::transport::connection::Connection;
 use crate::wire::account::LoginKind;
 use crate::wire::directory::DirectoryPush;
-use crate::wire::ids::{Epoch, PeerKey, PeerName};
+use crate::wire::ids::{Epoch, PeerKey, PeerName, UnixMillis};
 use crate::wire::limits::{ERRANDS_PER_ACCOUNT_MAX, PRESENCE_TO_ALL_MAX};
 use crate::wire::refusal::{CloseCode, Refusal};
 
@@ -34,6 +34,8 @@ pub(super) struct Session {
     pub(super) epoch: Epoch,
     /// How to reach it.
     pub(super) connection: Connection,
+    /// When it logged in.
+    pub(super) since: UnixMillis,
     /// Where its pushes wait that are no envelopes.
     pub(super) pushes: mpsc::Sender<DirectoryPush>,
     /// Rings when an envelope may wait for it.
@@ -95,8 +97,12 @@ impl Session {
     }
 
     fn replace(&self) {
+        self.end(CloseCode::LoggedInElsewhere);
+    }
+
+    fn end(&self, code: CloseCode) {
         self.replaced.store(true, Ordering::Release);
-        self.connection.close(CloseCode::LoggedInElsewhere);
+        self.connection.close(code);
     }
 }
 
@@ -148,6 +154,31 @@ impl Registry {
         let Some(sessions) = present.accounts.get(name) else { return };
         for session in sessions.all().filter(|session| session.key != key) {
             session.replace();
+        }
+    }
+
+    /// All sessions of an account, the resident first.
+    pub(super) fn sessions(&self, name: &PeerName) -> Vec<Arc<Session>> {
+        self.lock().accounts.get(name).map_or_else(Vec::new, |sessions| sessions.all().cloned().collect())
+    }
+
+    /// Ends all sessions of an account but one, which says so itself.
+    pub(super) fn end_others(&self, session: &Session) {
+        for other in self.sessions(&session.name) {
+            if !std::ptr::eq(other.as_ref(), session) {
+                other.replace();
+            }
+        }
+    }
+
+    /// Ends all sessions of an account; the one that asked for it still gets its answer.
+    pub(super) fn close_account(&self, name: &PeerName, asker: Option<&Session>) {
+        for session in self.sessions(name) {
+            if asker.is_some_and(|asker| std::ptr::eq(session.as_ref(), asker)) {
+                session.replaced.store(true, Ordering::Release);
+            } else {
+                session.end(CloseCode::AccountClosed);
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! What each request of a session is answered.
 
-use super::invitations;
 use super::registry::Session;
 use super::rendezvous;
 use super::shared::Shared;
+use super::{care, invitations};
 use crate::clock::now_millis;
 use crate::protocol::key_change::Answer;
 use crate::seal::prekey;
@@ -32,6 +32,10 @@ pub(super) async fn answer(shared: &Shared, session: &Session, request: Director
         DirectoryRequest::Dial(request) => rendezvous::dial(shared, session, request).await,
         DirectoryRequest::AnswerKeyRequest { key, allow } => answer_key_request(shared, session, key, allow),
         DirectoryRequest::Invite => invite(shared, session).await,
+        DirectoryRequest::ChangePassword { new } => care::change_password(shared, session, new).await,
+        DirectoryRequest::DeleteAccount { name } => care::delete(shared, session, &name).await,
+        DirectoryRequest::Sessions => Ok(care::sessions(shared, session)),
+        DirectoryRequest::EndOtherSessions => Ok(care::end_others(shared, session)),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::transport::connection::TransportError;
 use crate::transport::endpoint::{Endpoint, Incoming};
 use crate::transport::tuning::Network;
 use crate::wire::ids::{DirectoryFingerprint, InviteToken, UnixMillis};
-use crate::wire::limits::MAILBOX_DAYS;
+use crate::wire::limits::{DELETED_NAME_DAYS, MAILBOX_DAYS};
 use crate::wire::refusal::CloseCode;
 
 /// How often envelopes that nobody has fetched are looked for.
@@ -255,6 +255,7 @@ async fn expire(shared: Arc<Shared>) {
     report_expired("envelopes", shared.store.expire_envelopes(days_ago(MAILBOX_DAYS)).await);
     report_expired("replaced keys", shared.store.expire_key_changes(undo_since(now_millis())).await);
     report_expired("invitations", shared.store.expire_invitations(now_millis()).await);
+    report_expired("deleted names", shared.store.expire_deleted_names(days_ago(DELETED_NAME_DAYS)).await);
     report_expired("wrong passwords", shared.store.expire_lockout(days_ago(1)).await);
 }
 

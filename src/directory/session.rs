@@ -67,7 +67,11 @@ async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitte
             | DirectoryRequest::Find { .. }
             | DirectoryRequest::Dial(_)
             | DirectoryRequest::AnswerKeyRequest { .. }
-            | DirectoryRequest::Invite => Err(Refusal::NotLoggedIn),
+            | DirectoryRequest::Invite
+            | DirectoryRequest::ChangePassword { .. }
+            | DirectoryRequest::DeleteAccount { .. }
+            | DirectoryRequest::Sessions
+            | DirectoryRequest::EndOtherSessions => Err(Refusal::NotLoggedIn),
         };
         match admitted {
             Ok(admitted) => {
@@ -144,12 +148,19 @@ async fn take_requests(shared: &Arc<Shared>, session: &Arc<Session>, answers: &m
 async fn answer(shared: Arc<Shared>, session: Arc<Session>, mut stream: Stream) {
     let exchange = async {
         let Some(request) = read_request(&session.connection, &mut stream).await else { return };
+        let deletes = matches!(request, DirectoryRequest::DeleteAccount { .. });
         let answer = if session.is_replaced() {
             Err(Refusal::SessionEnded)
         } else {
             requests::answer(&shared, &session, request).await
         };
-        write_answer(&mut stream, &answer).await;
+        let is_last = deletes && answer.is_ok();
+        if write_answer(&mut stream, &answer).await && is_last {
+            stream.wait_sent().await;
+        }
+        if is_last {
+            session.connection.close(CloseCode::AccountClosed);
+        }
     };
     if timeout(REQUEST_DEADLINE, exchange).await.is_err() {
         tracing::debug!(peer = %session.name, "request not answered in time");

@@ -6,6 +6,7 @@ use super::commands::Rows;
 use super::context::{Context, unexpected};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
+use crate::wire::account::{LoginKind, SessionInfo};
 use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::KEY_REQUESTS_PER_ACCOUNT_MAX;
@@ -48,6 +49,23 @@ pub(super) async fn invite(context: &Context, name: Option<&PeerName>, rows: &Ro
         DirectoryReply::Invited { token, expires } => {
             let link = context.account.directory.link(name, context.account.fingerprint, Some(&token));
             rows.row(Event::Invited { link, expires }).await;
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Lists where the account is logged in.
+pub(super) async fn sessions(context: &Context, rows: &Rows) -> Result<(), Failure> {
+    match context.ask_directory(&DirectoryRequest::Sessions).await? {
+        DirectoryReply::Sessions { sessions } => {
+            for SessionInfo { kind, since, address, this } in sessions {
+                let kind = match kind {
+                    LoginKind::Resident => "resident",
+                    LoginKind::Errand { .. } => "errand",
+                };
+                rows.row(Event::Session { kind: kind.to_owned(), since, address, this }).await;
+            }
             Ok(())
         }
         other => Err(unexpected(&other)),

@@ -11,6 +11,7 @@ use super::handle::{Asked, Command};
 use super::messages::{self, Fate, Written};
 use super::{account, catalogue, contacts, offers};
 use crate::seal::random::{self, OsRandom};
+use crate::wire::directory::DirectoryRequest;
 use crate::wire::ids::{MessageId, PeerName};
 use crate::wire::message::{Body, Text};
 
@@ -108,6 +109,13 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::Verify { name, mark } => contacts::verify(context, name, mark, rows).await,
         Command::Trust { name } => contacts::trust(context, name, rows).await,
         Command::Invite { name } => account::invite(context, name.as_ref(), rows).await,
+        Command::ChangePassword { new } => context.tell_directory(&DirectoryRequest::ChangePassword { new }).await,
+        Command::DeleteAccount => {
+            let name = context.account.name.clone();
+            context.tell_directory(&DirectoryRequest::DeleteAccount { name }).await
+        }
+        Command::EndOtherSessions => context.tell_directory(&DirectoryRequest::EndOtherSessions).await,
+        Command::Sessions => account::sessions(context, rows).await,
         Command::AnswerKeyRequest { key, allow } => account::answer_key_request(context, &key, allow).await,
         // `start` has turned it into `Started::Message`.
         Command::Message { .. } => Err(Failure::new(FailureKind::Other, "a message was not started")),

@@ -213,6 +213,9 @@ pub(super) async fn run(context: Arc<Context>, first: Session) -> Failure {
             return Failure::new(FailureKind::LoggedInElsewhere, "this account logged in elsewhere")
                 .hint("one peer at a time: a newer `qchat peer` has taken over");
         }
+        if matches!(ended, TransportError::Closed(CloseCode::AccountClosed)) {
+            return Failure::new(FailureKind::Authentication, "this account was deleted or disabled");
+        }
         session = match reconnect(&context, &mut backoff, ended.to_string()).await {
             Ok(session) => session,
             Err(failure) => return failure,

@@ -1,7 +1,7 @@
 //! Everything a peer tells its faces. The JSON form of these is what `--json` prints and what scripts depend on: fields
 //! are added, never renamed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,17 @@ pub enum Event {
         key: PeerKey,
         /// Where they are.
         source: IpAddr,
+    },
+    /// Where the account is logged in.
+    Session {
+        /// `resident` or `errand`.
+        kind: String,
+        /// When it logged in, by the directory's clock.
+        since: UnixMillis,
+        /// Where it comes from.
+        address: SocketAddr,
+        /// Whether it is the one that asked.
+        this: bool,
     },
     /// An invitation was made: it admits one new account.
     Invited {

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use crate::storage::partial_file::Collision;
-use crate::wire::ids::{FileDigest, FileName, MessageId, PeerName};
+use crate::wire::ids::{FileDigest, FileName, MessageId, Password, PeerName};
 
 /// What a person or program asks of a peer. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,17 @@ pub enum Command {
         /// The name that the link proposes.
         name: Option<PeerName>,
     },
+    /// Replaces the account's password.
+    ChangePassword {
+        /// The new one.
+        new: Password,
+    },
+    /// Removes the account from the directory. What lies on this machine stays.
+    DeleteAccount,
+    /// Where the account is logged in. Rows: [`Event::Session`].
+    Sessions,
+    /// Ends all of the account's sessions but this one.
+    EndOtherSessions,
     /// Answers [`Event::KeyRequested`].
     AnswerKeyRequest {
         /// The beginning of the key; the only one that asks when it is empty.

@@ -112,6 +112,11 @@ impl KeyRequests {
         Ok(())
     }
 
+    /// Forgets what waits for an account whose password is another one now, or which is gone.
+    pub fn forget(&mut self, name: &PeerName) {
+        self.requests.retain(|(known, _), _| known != name);
+    }
+
     fn forget_old(&mut self, now: UnixMillis) {
         self.requests.retain(|_, request| now < request.forgotten_at());
     }

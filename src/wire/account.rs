@@ -40,6 +40,19 @@ pub struct Login {
     pub undo: bool,
 }
 
+/// One of an account's sessions, as its owner sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// What it is for.
+    pub kind: LoginKind,
+    /// When it logged in, by the directory's clock.
+    pub since: UnixMillis,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Whether it is the one that asks.
+    pub this: bool,
+}
+
 /// The answer to a login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedIn {

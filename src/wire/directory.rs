@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::account::{Identity, LoggedIn, Login, SignedPrekey};
+use super::account::{Identity, LoggedIn, Login, SessionInfo, SignedPrekey};
 use super::catalog::{Cursor, Entry, Found, Query};
-use super::ids::{FileName, InviteToken, PeerKey, PeerName, UnixMillis};
+use super::ids::{FileName, InviteToken, Password, PeerKey, PeerName, UnixMillis};
 use super::message::{Delivery, Envelope};
 use super::refusal::Refusal;
 use super::rendezvous::{DialAnnounced, DialGranted, DialRequest};
@@ -61,6 +61,21 @@ pub enum DirectoryRequest {
     },
     /// Makes a token that admits one new account. Answer: [`DirectoryReply::Invited`].
     Invite,
+    /// Replaces the account's password. Answer: [`DirectoryReply::Done`].
+    ChangePassword {
+        /// The new one.
+        new: Password,
+    },
+    /// Removes the account with its keys, waiting messages and shares; its name is kept back for 90 days. Answer:
+    /// [`DirectoryReply::Done`], after which the session ends.
+    DeleteAccount {
+        /// The account, again, so that nothing else can be mistaken for this.
+        name: PeerName,
+    },
+    /// Where the account is logged in. Answer: [`DirectoryReply::Sessions`].
+    Sessions,
+    /// Ends all of the account's sessions but this one. Answer: [`DirectoryReply::Done`].
+    EndOtherSessions,
 }
 
 /// What a directory answers.
@@ -88,6 +103,11 @@ pub enum DirectoryReply {
     },
     /// The dial is announced.
     DialGranted(DialGranted),
+    /// The account's sessions.
+    Sessions {
+        /// The resident first.
+        sessions: Vec<SessionInfo>,
+    },
     /// A token that admits one new account.
     Invited {
         /// The token.

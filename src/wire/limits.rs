@@ -99,6 +99,9 @@ pub const INVITATIONS_PER_ACCOUNT_MAX: u64 = 20;
 /// How long an invitation admits somebody.
 pub const INVITATION_DAYS: u64 = 7;
 
+/// How long the name of a deleted account is kept back, so that nobody passes for who had it.
+pub const DELETED_NAME_DAYS: u64 = 90;
+
 /// File streams that one peer serves at a time.
 pub const UPLOADS_MAX: usize = 64;
 

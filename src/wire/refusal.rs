@@ -66,6 +66,11 @@ pub enum Refusal {
     InvitationInvalid,
     /// More open invitations than an account may have.
     TooManyInvitations,
+    /// The account of that name was deleted, and its name is kept back.
+    NameKeptBack {
+        /// Days until it may be taken again.
+        days: u32,
+    },
     /// The other person is not online.
     Offline,
     /// The other person does not take this from us: blocked and friends-only look alike.
@@ -146,6 +151,7 @@ impl Refusal {
             Self::Storage => 44,
             Self::TooManyTransfers => 45,
             Self::UnknownRequest => 60,
+            Self::NameKeptBack { .. } => 70,
             Self::Unknown(number) => number,
         }
     }
@@ -157,6 +163,7 @@ impl Refusal {
             | Self::TooManyAccounts { seconds: value }
             | Self::TooOften { seconds: value }
             | Self::OwnerAsked { seconds: value }
+            | Self::NameKeptBack { days: value }
             | Self::KeyReplaced { hours_left: value } => value,
             _ => 0,
         }
@@ -174,6 +181,7 @@ impl Refusal {
             Self::InvitationNeeded => "ask somebody there for `qchat invite`, and give the whole link to --server",
             Self::InvitationInvalid => "each admits one account within seven days: ask for another",
             Self::TooManyInvitations => "they end after seven days, or when somebody uses them",
+            Self::NameKeptBack { .. } => "choose another name",
             Self::NameTaken => "choose another name, or leave out --register to log in",
             Self::Busy | Self::TooManyTransfers => "try again in a moment",
             Self::MailboxFull => "the message stays with you; send it again when they have been online",
@@ -223,6 +231,7 @@ impl From<RefusalOnWire> for Refusal {
             44 => Self::Storage,
             45 => Self::TooManyTransfers,
             60 => Self::UnknownRequest,
+            70 => Self::NameKeptBack { days: value },
             number => Self::Unknown(number),
         }
     }
@@ -263,6 +272,9 @@ impl fmt::Display for Refusal {
             Self::InvitationNeeded => "nobody of that name has an account here, and a new one needs an invitation",
             Self::InvitationInvalid => "the invitation was used already or has expired",
             Self::TooManyInvitations => "too many open invitations",
+            Self::NameKeptBack { days } => {
+                return write!(f, "an account of that name was deleted; the name is free in {days} days");
+            }
             Self::Offline => "not online",
             Self::NotAccepted => "does not accept this from you",
             Self::MailboxFull => "the mailbox is full",
@@ -312,6 +324,8 @@ pub enum CloseCode {
     NoProgress,
     /// The transfer was cancelled.
     Cancelled,
+    /// The account was deleted or disabled.
+    AccountClosed,
     /// A newer version's code, known by number only.
     Unknown(u64),
 }
@@ -333,6 +347,7 @@ impl CloseCode {
             Self::NotAnnounced => 9,
             Self::NoProgress => 10,
             Self::Cancelled => 11,
+            Self::AccountClosed => 12,
             Self::Unknown(number) => number,
         }
     }
@@ -353,6 +368,7 @@ impl CloseCode {
             9 => Self::NotAnnounced,
             10 => Self::NoProgress,
             11 => Self::Cancelled,
+            12 => Self::AccountClosed,
             number => Self::Unknown(number),
         }
     }
@@ -373,6 +389,7 @@ impl fmt::Display for CloseCode {
             Self::NotAnnounced => "the connection was not announced",
             Self::NoProgress => "no progress",
             Self::Cancelled => "cancelled",
+            Self::AccountClosed => "the account was deleted or disabled",
             Self::Unknown(number) => return write!(f, "closed for a reason this version does not know ({number})"),
         };
         f.write_str(sentence)

@@ -76,3 +76,25 @@ fn only_invited_people_get_in_with_a_link_that_works_once() {
     stranger.server = link;
     stranger.run("who", &[]).expect_error(7, "was used already");
 }
+
+#[test]
+fn people_care_for_their_account() {
+    let (world, other_machine) = (World::new(), World::new());
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+    let peer = alice.peer();
+    let sessions = alice.rows("account sessions", &[]);
+    assert_eq!((sessions[0]["kind"].as_str(), sessions[0]["this"].as_bool()), (Some("resident"), Some(true)));
+    peer.quit();
+
+    let new = world.write("new-password", "a new one\n");
+    alice.run(&format!("account password --new-password-file {}", new.display()), &[]).expect_code(0);
+    let laptop = other_machine.person("alice", &directory);
+    run(&laptop, "who").expect_error(7, "wrong password (2 more tries)");
+    other_machine.write("password", "a new one\n");
+    run(&laptop, "who").expect_code(0);
+
+    run(&laptop, "account delete").expect_error(2, "--yes");
+    run(&laptop, "account delete --yes").expect_code(0);
+    laptop.run("who", &[]).expect_error(7, "the name is free in 90 days");
+}

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
-use qchat::wire::account::{Identity, LoggedIn, Login, LoginKind, Prekey, SignedPrekey};
+use qchat::wire::account::{Identity, LoggedIn, Login, LoginKind, Prekey, SessionInfo, SignedPrekey};
 use qchat::wire::catalog::{Cursor, Entry, EntryKind, Found, Query, Scope};
 use qchat::wire::chunk;
 use qchat::wire::codec::{self, HEADER_BYTES};
@@ -65,6 +65,11 @@ fn requests_to_a_directory() {
     golden("request-find-digest", &find(Query::Digest(digest()), None));
     let invited = Login { token: Some(InviteToken::from_bytes([9; 16])), ..login_of(true) };
     golden("request-login-invited", &DirectoryRequest::Login(Box::new(invited)));
+    let new = Password::parse("new").unwrap();
+    golden("request-change-password", &DirectoryRequest::ChangePassword { new });
+    golden("request-delete-account", &DirectoryRequest::DeleteAccount { name: name("alice") });
+    golden("request-sessions", &DirectoryRequest::Sessions);
+    golden("request-end-other-sessions", &DirectoryRequest::EndOtherSessions);
     golden("request-invite", &DirectoryRequest::Invite);
     golden("request-answer-key-request", &DirectoryRequest::AnswerKeyRequest { key: key(), allow: true });
     golden("request-dial", &DirectoryRequest::Dial(dial));
@@ -88,6 +93,9 @@ fn answers_of_a_directory() {
     answer("reply-identity", DirectoryReply::Identity(Box::new(identity)));
     answer("reply-entries", DirectoryReply::Entries { found: vec![found], more: false });
     let token = InviteToken::from_bytes([9; 16]);
+    let since = UnixMillis(1_700_000_000_000);
+    let session = SessionInfo { kind: LoginKind::Resident, since, address: addresses()[0], this: true };
+    answer("reply-sessions", DirectoryReply::Sessions { sessions: vec![session] });
     answer("reply-invited", DirectoryReply::Invited { token, expires: UnixMillis(1_800_000_000_000) });
     answer("reply-dial-granted", DirectoryReply::DialGranted(DialGranted { dial: dial(), candidates: addresses() }));
 }

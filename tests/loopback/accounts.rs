@@ -15,7 +15,7 @@ use qchat::wire::ids::{InviteToken, Password};
 use qchat::wire::refusal::Refusal;
 use tokio::task::JoinSet;
 
-use crate::world::{ERRAND, Machine, PASSWORD, RawClient, TestDirectory, TestPeer};
+use crate::world::{ERRAND, Machine, PASSWORD, RawClient, TestDirectory, TestPeer, name};
 
 /// A login with a key that the account does not have, and this password.
 async fn try_password(directory: &TestDirectory, name: &str, password: &str) -> Result<(), Refusal> {
@@ -205,4 +205,49 @@ async fn an_account_has_twenty_open_invitations() {
     assert_eq!(invite(&alice).await.err(), Some(Refusal::TooManyInvitations));
     let bob = RawClient::registered(&directory, "bob", ERRAND).await;
     invite(&bob).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_password_is_the_only_one_and_ends_what_waits_by_the_old() {
+    let directory = TestDirectory::start();
+    let mut alice = TestPeer::join(&directory, "alice").await;
+    let thief = Machine::new(directory.place, "alice");
+    refusal(thief.start(ERRAND, Some(PASSWORD), false).await);
+    asked(&mut alice).await;
+    alice.ask(Command::ChangePassword { new: Password::parse("another").unwrap() }).await.unwrap();
+    let old = thief.start(ERRAND, Some(PASSWORD), false).await;
+    assert_eq!(refusal(old), Refusal::WrongPassword { tries_left: 2 });
+    let new = thief.start(ERRAND, Some("another"), false).await;
+    assert!(matches!(refusal(new), Refusal::OwnerAsked { .. }));
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_gone_with_its_sessions_and_its_name_kept_back() {
+    let directory = TestDirectory::start();
+    let mut alice = TestPeer::join(&directory, "alice").await;
+    let bob = RawClient::registered(&directory, "bob", ERRAND).await;
+    let errand = alice.machine.raw_errand().await;
+    let delete = |text| DirectoryRequest::DeleteAccount { name: name(text) };
+    assert_eq!(bob.ask(delete("alice")).await, Err(Refusal::NotYourName));
+    assert_eq!(errand.ask(delete("alice")).await, Ok(DirectoryReply::Done));
+    assert_eq!(alice.ended().await.unwrap_err().kind, FailureKind::Authentication);
+    let closed = errand.connection.closed().await.to_string();
+    assert!(closed.contains("deleted"), "{closed}");
+    let gone = bob.ask(DirectoryRequest::Identify { name: name("alice") }).await;
+    assert_eq!(gone, Err(Refusal::UnknownName));
+    assert_eq!(register(&directory, "alice", None).await.err(), Some(Refusal::NameKeptBack { days: 90 }));
+}
+
+#[tokio::test]
+async fn an_owner_sees_their_sessions_and_ends_the_others() {
+    let directory = TestDirectory::start();
+    let mut alice = TestPeer::join(&directory, "alice").await;
+    let errand = alice.machine.raw_errand().await;
+    let Ok(DirectoryReply::Sessions { sessions }) = errand.ask(DirectoryRequest::Sessions).await else { panic!() };
+    let this = sessions.iter().filter(|session| session.this).map(|session| session.kind);
+    assert_eq!(this.collect::<Vec<_>>(), [ERRAND]);
+    assert_eq!(sessions[0].kind, LoginKind::Resident);
+    assert_eq!(errand.ask(DirectoryRequest::EndOtherSessions).await, Ok(DirectoryReply::Done));
+    assert_eq!(alice.ended().await.unwrap_err().kind, FailureKind::LoggedInElsewhere);
+    assert!(errand.ask(DirectoryRequest::Sessions).await.is_ok());
 }

@@ -78,11 +78,15 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
         DirectoryRequest::Unpublish { name: file_name("a file") },
         DirectoryRequest::Find { query, after: Some(cursor) },
         DirectoryRequest::Invite,
+        DirectoryRequest::ChangePassword { new: Password::parse("other").unwrap() },
+        DirectoryRequest::Sessions,
+        DirectoryRequest::EndOtherSessions,
+        DirectoryRequest::DeleteAccount { name: name("nemo") },
         DirectoryRequest::AnswerKeyRequest { key: identity.public(), allow: true },
         DirectoryRequest::Dial(DialRequest { to: name("nemo"), key: identity.public(), candidates }),
     ];
     let kinds: BTreeSet<_> = requests.iter().map(kind_of).collect();
-    assert_eq!(kinds.len(), 11, "there is one of every kind");
+    assert_eq!(kinds.len(), 15, "there is one of every kind");
     requests
 }
 

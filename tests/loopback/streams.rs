@@ -88,8 +88,11 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
         | DirectoryRequest::Deliver { .. }
         | DirectoryRequest::Publish(_)
         | DirectoryRequest::Unpublish { .. }
-        | DirectoryRequest::AnswerKeyRequest { .. } => DirectoryReply::Done,
-        DirectoryRequest::Invite => panic!("nobody is invited here"),
+        | DirectoryRequest::AnswerKeyRequest { .. }
+        | DirectoryRequest::ChangePassword { .. }
+        | DirectoryRequest::DeleteAccount { .. }
+        | DirectoryRequest::EndOtherSessions => DirectoryReply::Done,
+        DirectoryRequest::Invite | DirectoryRequest::Sessions => panic!("nobody asks this here"),
         DirectoryRequest::Dial(_) => panic!("nobody is dialled here"),
     })
 }

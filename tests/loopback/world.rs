@@ -455,6 +455,10 @@ pub(crate) fn kind_of(request: &DirectoryRequest) -> &'static str {
         DirectoryRequest::Dial(_) => "dial",
         DirectoryRequest::AnswerKeyRequest { .. } => "answer key request",
         DirectoryRequest::Invite => "invite",
+        DirectoryRequest::ChangePassword { .. } => "change password",
+        DirectoryRequest::DeleteAccount { .. } => "delete account",
+        DirectoryRequest::Sessions => "sessions",
+        DirectoryRequest::EndOtherSessions => "end other sessions",
     }
 }
 

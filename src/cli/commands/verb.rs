@@ -7,10 +7,11 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot};
 
 use super::stop_signal;
-use crate::cli::args::{self, Verb};
+use crate::cli::args::{self, AccountAction, Verb};
 use crate::cli::entrance;
 use crate::cli::local_socket::LocalPeer;
 use crate::cli::output::Output;
+use crate::cli::prompt;
 use crate::cli::settings::Settings;
 use crate::cli::words;
 use crate::peer::driver::Peer;
@@ -59,9 +60,42 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         Verb::Verify(args) => (vec![Command::Verify { name: args.name, mark: args.mark }], args.login),
         Verb::Trust(args) => (vec![Command::Trust { name: args.name }], args.login),
         Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
+        Verb::Account(args) => account(args.action)?,
         Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) | Verb::ExportIdentity(_) | Verb::ImportIdentity(_) => {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
+    })
+}
+
+/// What is done with the account, after the questions that it needs.
+fn account(action: AccountAction) -> Result<(Vec<Command>, args::Login), Failure> {
+    Ok(match action {
+        AccountAction::Password { new_password_file, login } => {
+            let new = match new_password_file {
+                Some(file) => prompt::password_from(&file)?,
+                None if prompt::can_ask() => prompt::new_password("New password: ")?,
+                None => {
+                    return Err(
+                        Failure::new(FailureKind::Usage, "which new password?").hint("--new-password-file FILE")
+                    );
+                }
+            };
+            (vec![Command::ChangePassword { new }], login)
+        }
+        AccountAction::Delete { yes, login } => {
+            let question = "Remove this account, its waiting messages and shares at the directory, for good?";
+            if !yes && !prompt::can_ask() {
+                return Err(
+                    Failure::new(FailureKind::Usage, "nobody was asked").hint("--yes deletes without a question")
+                );
+            }
+            if !yes && !prompt::confirm(question)? {
+                return Err(Failure::new(FailureKind::Declined, "the account was not deleted"));
+            }
+            (vec![Command::DeleteAccount], login)
+        }
+        AccountAction::Sessions { login } => (vec![Command::Sessions], login),
+        AccountAction::EndSessions { login } => (vec![Command::EndOtherSessions], login),
     })
 }
 

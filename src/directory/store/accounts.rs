@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::sqlite::{column, decoded, encoded, one, parsed, refused};
+use super::sqlite::{account_key, column, decoded, encoded, one, parsed, refused};
 use super::{Account, StoreError};
 use crate::protocol::lockout::{Remembered, Source};
 use crate::protocol::source::SourcePrefix;
 use crate::wire::ids::{PeerKey, PeerName, UnixMillis};
-use crate::wire::limits::INVITATIONS_PER_ACCOUNT_MAX;
+use crate::wire::limits::{DELETED_NAME_DAYS, INVITATIONS_PER_ACCOUNT_MAX};
 use crate::wire::refusal::Refusal;
+
+const DAY_MILLIS: u64 = 24 * 3_600_000;
 
 pub(super) fn account(sql: &Connection, name: PeerName) -> Result<Option<Account>, StoreError> {
     let mut statement = sql.prepare_cached("SELECT key, password_phc, created_at FROM account WHERE name = ?1")?;
@@ -28,6 +30,15 @@ pub(super) fn create_account(
     account: &Account,
     invitation: Option<[u8; 32]>,
 ) -> Result<(), StoreError> {
+    let name = account.name.as_str();
+    let deleted: Option<i64> = one(sql, "SELECT deleted_at FROM deleted_name WHERE name = ?1", [name])?;
+    if let Some(deleted) = deleted {
+        let free = UnixMillis(deleted.cast_unsigned()).plus_millis(DELETED_NAME_DAYS * DAY_MILLIS);
+        let left = free.0.saturating_sub(account.created_at.0).div_ceil(DAY_MILLIS);
+        if left > 0 {
+            return refused(Refusal::NameKeptBack { days: u32::try_from(left).unwrap_or(u32::MAX) });
+        }
+    }
     let created = sql.execute(
         "INSERT INTO account (name, key, password_phc, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
         params![account.name.as_str(), account.key.as_bytes(), account.password, account.created_at.0.cast_signed()],
@@ -41,6 +52,33 @@ pub(super) fn create_account(
             return refused(Refusal::InvitationInvalid); // which also undoes the account
         }
     }
+    Ok(())
+}
+
+pub(super) fn set_password(sql: &Connection, name: &PeerName, key: PeerKey, password: &str) -> Result<(), StoreError> {
+    let changed = sql.execute(
+        "UPDATE account SET password_phc = ?3 WHERE name = ?1 AND key = ?2",
+        params![name.as_str(), key.as_bytes(), password],
+    )?;
+    if changed == 0 { refused(Refusal::SessionEnded) } else { Ok(()) }
+}
+
+pub(super) fn delete_account(
+    sql: &Connection,
+    name: &PeerName,
+    key: Option<PeerKey>,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    match (account_key(sql, name)?, key) {
+        (None, _) => return refused(Refusal::UnknownName),
+        (Some(current), Some(key)) if current != key => return refused(Refusal::SessionEnded),
+        (Some(_), _) => {}
+    }
+    sql.execute("DELETE FROM account WHERE name = ?1", [name.as_str()])?; // and with it all that refers to it
+    sql.execute(
+        "INSERT OR REPLACE INTO deleted_name (name, deleted_at) VALUES (?1, ?2)",
+        params![name.as_str(), now.0.cast_signed()],
+    )?;
     Ok(())
 }
 

@@ -89,9 +89,20 @@ pub trait Store: Send + Sync + 'static {
     /// The account of that name.
     async fn account(&self, name: &PeerName) -> Result<Option<Account>, StoreError>;
 
-    /// Makes an account; refused with `NameTaken` when there is one of that name. An invitation is used up by it, and
+    /// Makes an account; refused with `NameTaken` when there is one of that name, with
+    /// `NameKeptBack` when there was one lately. An invitation is used up by it, and
     /// refused with `InvitationInvalid` when it is not open.
     async fn create_account(&self, account: Account, invitation: Option<[u8; 32]>) -> Result<(), StoreError>;
+
+    /// Replaces an account's password; refused with `SessionEnded` when the key is not the account's.
+    async fn set_password(&self, name: &PeerName, key: PeerKey, password: String) -> Result<(), StoreError>;
+
+    /// Removes an account and all that is kept for it, and keeps its name back; refused with `UnknownName`, and with
+    /// `SessionEnded` when a key is named that is not the account's.
+    async fn delete_account(&self, name: &PeerName, key: Option<PeerKey>, now: UnixMillis) -> Result<(), StoreError>;
+
+    /// Frees the names of accounts that were deleted before a time, and says how many.
+    async fn expire_deleted_names(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
     /// How many accounts there are.
     async fn accounts(&self) -> Result<u64, StoreError>;

@@ -108,6 +108,12 @@ CREATE TABLE invitation (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX invitation_of ON invitation (inviter, expires_at);
 ",
+    "
+CREATE TABLE deleted_name (
+    name       TEXT PRIMARY KEY,
+    deleted_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// A [`Store`] in one SQLite file.
@@ -160,6 +166,23 @@ impl Store for SqliteStore {
 
     async fn create_account(&self, account: Account, invitation: Option<[u8; 32]>) -> Result<(), StoreError> {
         self.run(move |sql| accounts::create_account(sql, &account, invitation)).await
+    }
+
+    async fn set_password(&self, name: &PeerName, key: PeerKey, password: String) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.run(move |sql| accounts::set_password(sql, &name, key, &password)).await
+    }
+
+    async fn delete_account(&self, name: &PeerName, key: Option<PeerKey>, now: UnixMillis) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.run(move |sql| accounts::delete_account(sql, &name, key, now)).await
+    }
+
+    async fn expire_deleted_names(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(
+            move |sql| Ok(sql.execute("DELETE FROM deleted_name WHERE deleted_at < ?1", [before.0.cast_signed()])?),
+        )
+        .await
     }
 
     async fn accounts(&self) -> Result<u64, StoreError> {
@@ -557,7 +580,7 @@ fn scope_from(text: &str) -> Result<Scope, StoreError> {
     }
 }
 
-fn account_key(sql: &Connection, name: &PeerName) -> Result<Option<PeerKey>, StoreError> {
+pub(super) fn account_key(sql: &Connection, name: &PeerName) -> Result<Option<PeerKey>, StoreError> {
     Ok(one(sql, "SELECT key FROM account WHERE name = ?1", [name.as_str()])?.map(PeerKey::from_bytes))
 }
 
