@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::args::{Color, Look};
 use super::qr_code;
-use crate::peer::event::{Activity, Event};
+use crate::peer::event::{Activity, Event, What};
 use crate::peer::failure::Failure;
 use crate::wire::ids::{PeerName, UnixMillis, is_unprintable};
 
@@ -199,7 +199,11 @@ impl Output {
                 format!("[{}] {name}: {}", clock_time(*sent_at), printable(text))
             }
             Event::Queued { to, .. } => format!("* queued for {to}: in the outbox, sent when the directory is back"),
-            Event::Stored { to, .. } => format!("* sent to {to}"),
+            Event::Stored { to, what, .. } => match what {
+                What::Text => format!("* sent to {to}"),
+                // The command that offers or declines says so itself.
+                What::Offer | What::OfferDeclined => return None,
+            },
             Event::NotSent { to, failure, .. } => {
                 let hint = failure.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
                 format!("* not sent to {to}: {}{hint}", printable(&failure.message))
@@ -236,7 +240,7 @@ impl Output {
                 let when = if *online { "waiting for their answer" } else { "queued, they see it when they are back" };
                 format!("* offered {} ({}) to {to}: {when}", printable(name.as_str()), HumanBytes(*size))
             }
-            Event::OfferDeclined { by, .. } => format!("* {by} declined the file"),
+            Event::OfferDeclined { by, name, .. } => format!("* {by} declined {}", printable(name.as_str())),
             Event::Received { from, path, size, resumed, millis, .. } => {
                 let rate = rate(size - resumed, *millis);
                 let path = printable(&path.display().to_string());

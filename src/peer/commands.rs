@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
 
 use super::context::Context;
-use super::event::Event;
+use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, Command};
 use super::messages::{self, Fate, Written};
@@ -84,10 +84,10 @@ async fn message(
     rows: &Rows,
 ) -> Result<(), Failure> {
     match messages::settled(id, written, &mut events).await? {
-        Fate::Stored => rows.row(Event::Stored { to, id }).await,
-        Fate::Queued => rows.row(Event::Queued { to, id }).await,
+        Fate::Stored => rows.row(Event::Stored { to, id, what: What::Text }).await,
+        Fate::Queued => rows.row(Event::Queued { to, id, what: What::Text }).await,
         Fate::Refused(failure) => {
-            rows.row(Event::NotSent { to: to.clone(), id, failure: failure.clone() }).await;
+            rows.row(Event::NotSent { to: to.clone(), id, what: What::Text, failure: failure.clone() }).await;
             return Err(failure.about(&to));
         }
     }

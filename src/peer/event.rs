@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use crate::wire::ids::{DirectoryFingerprint, FileDigest, FileName, MessageId, PeerKey, PeerName, UnixMillis};
+use crate::wire::message::Body;
 
 /// One thing that happened, or one row of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ pub enum Event {
         to: PeerName,
         /// Its id.
         id: MessageId,
+        /// What it is.
+        what: What,
     },
     /// A message of ours lies at the directory, on disk: it will arrive.
     Stored {
@@ -68,6 +71,8 @@ pub enum Event {
         to: PeerName,
         /// Its id.
         id: MessageId,
+        /// What it is.
+        what: What,
     },
     /// A message of ours will not arrive.
     NotSent {
@@ -75,6 +80,8 @@ pub enum Event {
         to: PeerName,
         /// Its id.
         id: MessageId,
+        /// What it is.
+        what: What,
         /// Why.
         failure: Failure,
     },
@@ -148,6 +155,8 @@ pub enum Event {
         id: MessageId,
         /// The offer.
         offer: MessageId,
+        /// The offered file's name.
+        name: FileName,
     },
     /// Bytes of a file are being moved or hashed.
     Progress {
@@ -262,6 +271,30 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+}
+
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A line of chat.
+    Text,
+    /// The offer of a file.
+    Offer,
+    /// The no to an offer.
+    OfferDeclined,
+}
+
+impl What {
+    /// What a message with this body is.
+    #[must_use]
+    pub fn of(body: &Body) -> Self {
+        match body {
+            Body::Text(_) => Self::Text,
+            Body::Offer(_) => Self::Offer,
+            Body::OfferDeclined { .. } => Self::OfferDeclined,
+        }
+    }
 }
 
 /// What is done with the bytes of a file.

@@ -87,7 +87,7 @@ async fn open(context: &Context, delivery: &Delivery) -> Result<Option<InnerMess
 /// Ends an offer of ours that its recipient declined. Says whether it was ours.
 async fn settle(context: &Context, incoming: &Incoming) -> Result<bool, Failure> {
     match incoming.message.body {
-        Body::OfferDeclined { offer } => {
+        Body::OfferDeclined { offer, .. } => {
             let recipient = incoming.message.sender;
             Ok(crate::storage::shares::remove_offered(context.database(), offer, recipient).await?.is_some())
         }
@@ -102,7 +102,7 @@ fn event_of(Incoming { from, message }: Incoming) -> Event {
         Body::Offer(offer) => {
             Event::Offer { from, id, name: offer.name, size: offer.size.bytes(), digest: offer.digest }
         }
-        Body::OfferDeclined { offer } => Event::OfferDeclined { by: from, id, offer },
+        Body::OfferDeclined { offer, name } => Event::OfferDeclined { by: from, id, offer, name },
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) async fn send(
     rows: &Rows,
 ) -> Result<(), Failure> {
     let name = file_name(&path)?;
+    if to == context.account.name {
+        return Err(Failure::new(FailureKind::Usage, "this is yourself: name another person"));
+    }
     let identity = contacts::identify(context, &to).await?;
     let is_errand = matches!(context.account.kind, LoginKind::Errand { .. });
     if is_errand && !identity.online {
@@ -124,7 +127,7 @@ pub(super) async fn decline(context: &Arc<Context>, which: &str) -> Result<(), F
     let offer = choose(context, which).await?;
     let mut events = context.events.subscribe();
     let id = MessageId::from_bytes(random::array(&mut OsRandom));
-    let body = Body::OfferDeclined { offer: offer.id };
+    let body = Body::OfferDeclined { offer: offer.id, name: offer.offer.name.clone() };
     messages::send(context, &offer.from, id, body, &mut events).await?;
     Ok(close_offer(context.database(), offer.id).await?)
 }
@@ -132,11 +135,17 @@ pub(super) async fn decline(context: &Arc<Context>, which: &str) -> Result<(), F
 /// The open offer that a person means: by the beginning of its id, by who makes it, or the only one.
 async fn choose(context: &Context, which: &str) -> Result<OpenOffer, Failure> {
     let mut offers = open_offers(context.database()).await?;
-    offers.retain(|offer| offer.from.as_str() == which || offer.id.to_string().starts_with(which));
+    offers.retain(|offer| {
+        let names = [offer.from.as_str(), offer.offer.name.as_str()];
+        names.contains(&which) || offer.id.to_string().starts_with(which)
+    });
     match (offers.len(), offers.pop()) {
         (1, Some(offer)) => Ok(offer),
         (0, _) if which.is_empty() => Err(Failure::new(FailureKind::Usage, "no offer waits for an answer")),
-        (0, _) => Err(Failure::new(FailureKind::Usage, format!("no open offer is {which:?} or comes from {which:?}"))),
+        (0, _) => Err(Failure::new(
+            FailureKind::Usage,
+            format!("no open offer is {which:?}, nor comes from somebody of that name"),
+        )),
         _ => Err(Failure::new(FailureKind::Usage, "more than one offer fits")
             .hint("name one by the beginning of its id: `/offers` lists them")),
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::contacts;
 use super::context::Context;
-use super::event::Event;
+use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use crate::clock::now_millis;
 use crate::protocol::backoff::Backoff;
@@ -130,9 +130,10 @@ async fn pause_ends(next: Next) {
 }
 
 async fn enqueue(context: &Context, Enqueue { to, id, body, written }: Enqueue) {
+    let what = What::of(&body);
     let result = write(context, &to, id, body).await;
     if result.is_ok() {
-        context.tell(Event::Queued { to, id });
+        context.tell(Event::Queued { to, id, what });
     }
     if written.send(result).is_err() {
         tracing::trace!("nobody waits for this message");
@@ -151,10 +152,10 @@ async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> R
 async fn send_oldest(context: &Context, prekeys: &mut HashMap<PeerName, SignedPrekey>) -> Result<bool, Failure> {
     let Some(outgoing) = messages::outbox(context.database(), context.key(), 1).await?.pop() else { return Ok(false) };
     let Outgoing { to, message } = outgoing;
-    let id = message.id;
+    let (id, what) = (message.id, What::of(&message.body));
     let (fate, event) = match deliver(context, prekeys, &to, &message).await {
-        Ok(()) => (Fate::Stored, Event::Stored { to, id }),
-        Err(failure) if is_final(&failure) => (Fate::Refused, Event::NotSent { to, id, failure }),
+        Ok(()) => (Fate::Stored, Event::Stored { to, id, what }),
+        Err(failure) if is_final(&failure) => (Fate::Refused, Event::NotSent { to, id, what, failure }),
         Err(failure) => return Err(failure),
     };
     messages::settle_outgoing(context.database(), id, fate).await?;

@@ -62,6 +62,8 @@ pub enum Body {
     OfferDeclined {
         /// The offer's message id.
         offer: MessageId,
+        /// The offered file's name.
+        name: FileName,
     },
 }
 

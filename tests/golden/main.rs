@@ -135,7 +135,13 @@ fn messages_between_people() {
     let size = FileSize::try_from(70_000).unwrap();
     golden("message-text", &message(Body::Text(Text::parse("Grüße").unwrap())));
     golden("message-offer", &message(Body::Offer(Offer { name: file_name("a file"), size, digest: digest() })));
-    golden("message-offer-declined", &message(Body::OfferDeclined { offer: MessageId::from_bytes([8; 16]) }));
+    golden(
+        "message-offer-declined",
+        &message(Body::OfferDeclined {
+            offer: MessageId::from_bytes([8; 16]),
+            name: FileName::parse("recipe.pdf").unwrap(),
+        }),
+    );
     golden("message-signed", &SignedMessage { message: vec![1, 2, 3], signature: signature() });
     golden("envelope", &envelope());
     golden("prekey-signed", &signed_prekey());

@@ -130,6 +130,7 @@ impl Face {
         mut events: broadcast::Receiver<Event>,
     ) -> Result<(), Failure> {
         self.show_waiting().await?;
+        self.remind_of_offers().await?;
         loop {
             tokio::select! {
                 line = lines.recv() => match line.map(|line| words::parse(&line, &self.folder)) {
@@ -165,6 +166,15 @@ impl Face {
         }
         while let Ok(event) = events.try_recv() {
             self.show(event).await?;
+        }
+        Ok(())
+    }
+
+    /// Offers wait over restarts, so a person may have forgotten them.
+    async fn remind_of_offers(&self) -> Result<(), Failure> {
+        let waiting = self.handle.ask(Command::Offers).await?.len();
+        if waiting > 0 {
+            self.output.talk(&format!("* offered files that wait for your answer: {waiting} (/offers)"));
         }
         Ok(())
     }
