@@ -157,6 +157,9 @@ async fn authenticate(
     let Some(account) = shared.store.account(&login.name).await? else {
         return register(shared, source, login, password).await;
     };
+    if account.key == login.key && account.disabled {
+        return Err(Refusal::Disabled);
+    }
     if account.key != login.key {
         other_key::bring(shared, source, login, password, account).await?;
     }
@@ -177,7 +180,8 @@ async fn register(
     let limits = &shared.login_limits;
     limits.new_accounts.lock().unwrap_or_else(PoisonError::into_inner).count(SourcePrefix::of(source), now_millis())?;
     let password = limits.hash(move || password::hash(&password, &mut OsRandom)).await?;
-    let account = Account { name: login.name.clone(), key: login.key, password, created_at: now_millis() };
+    let account =
+        Account { name: login.name.clone(), key: login.key, password, created_at: now_millis(), disabled: false };
     shared.store.create_account(account, invitation).await?;
     tracing::info!(peer = %login.name, key = %login.key, "account created");
     Ok(AccountIs::New)
@@ -207,6 +211,9 @@ async fn enter(
     let standing = shared.store.standing(&membership.session.name).await?;
     if standing.key != membership.session.key {
         return Err(Refusal::SessionEnded);
+    }
+    if standing.disabled {
+        return Err(Refusal::Disabled);
     }
     let answer = LoggedIn {
         epoch,

@@ -13,6 +13,7 @@ mod other_key;
 mod rendezvous;
 mod requests;
 
+pub mod admin;
 mod gate;
 pub mod invitations;
 mod registry;

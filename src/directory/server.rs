@@ -9,8 +9,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
+use super::admin;
 use super::gate::{Address, Gate, Verdict};
 use super::invitations::{self, Admission};
 use super::login::LoginLimits;
@@ -22,6 +24,7 @@ use super::store::StoreError;
 use super::store::sqlite::SqliteStore;
 use crate::clock::now_millis;
 use crate::database::DatabaseError;
+use crate::lines;
 use crate::transport::certificate::{CertificateError, DirectoryCertificate};
 use crate::transport::connection::TransportError;
 use crate::transport::endpoint::{Endpoint, Incoming};
@@ -103,6 +106,8 @@ pub struct Directory {
     endpoint: Endpoint,
     address: SocketAddr,
     gate: Gate,
+    admin: UnixListener,
+    admin_path: PathBuf,
     /// Keeps the data folder locked.
     lock: File,
 }
@@ -118,6 +123,12 @@ impl Directory {
         let store = SqliteStore::open(&data.join("directory.sqlite"))?;
         let certificate = DirectoryCertificate::load_or_create(&certificate_folder)?;
         let endpoint = Endpoint::directory(listen, &certificate, network)?;
+        let admin_path = data.join(admin::SOCKET);
+        let admin = lines::listen(&admin_path).map_err(|source| DirectoryError::File {
+            action: "listen on",
+            path: admin_path.clone(),
+            source,
+        })?;
         let address = endpoint.local_address().map_err(|source| DirectoryError::LocalAddress { listen, source })?;
         let shared = Shared {
             fingerprint: certificate.fingerprint(),
@@ -126,7 +137,7 @@ impl Directory {
             registry: Registry::default(),
             login_limits: LoginLimits::new(),
         };
-        Ok(Self { shared: Arc::new(shared), endpoint, address, gate: Gate::default(), lock })
+        Ok(Self { shared: Arc::new(shared), endpoint, address, gate: Gate::default(), admin, admin_path, lock })
     }
 
     /// Where it listens.
@@ -170,6 +181,11 @@ impl Directory {
         self.endpoint.local_address_towards(far).map_or(own, |address| address.ip())
     }
 
+    /// Where others most likely reach it.
+    fn reachable(&self) -> SocketAddr {
+        SocketAddr::new(self.reachable_ip(), self.address.port())
+    }
+
     /// Accepts connections until `stop` resolves; then closes them, waits for their tasks and closes the database.
     ///
     /// # Errors
@@ -178,7 +194,13 @@ impl Directory {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), DirectoryError> {
         let mut tasks = JoinSet::new();
         let result = match self.shared.login_limits.restore(self.shared.store.as_ref()).await {
-            Ok(()) => self.accept_until(stop, &mut tasks).await,
+            Ok(()) => {
+                let (accept, reachable) = (self.accept_until(stop, &mut tasks), self.reachable());
+                tokio::select! {
+                    result = accept => result,
+                    () = admin::serve(&self.admin, self.shared.clone(), reachable) => Ok(()),
+                }
+            }
             Err(error) => Err(error.into()),
         };
         self.endpoint.close(CloseCode::ShuttingDown);
@@ -187,6 +209,9 @@ impl Directory {
         }
         self.endpoint.wait_closed().await;
         self.shared.store.close().await;
+        if let Err(error) = fs::remove_file(&self.admin_path) {
+            tracing::debug!(%error, "the administration's socket was gone already");
+        }
         drop(self.lock);
         result
     }

@@ -58,7 +58,7 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         }
         Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
         Verb::Account(args) => account(args.action)?,
-        Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) => {
+        Verb::Admin(_) | Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) => {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
     })
