@@ -124,6 +124,18 @@ pub(super) struct Serve {
     /// Make new accounts for people with an invitation only (`qchat invite`).
     #[arg(long)]
     pub(super) invite_only: bool,
+    /// Connections that have not logged in, of all addresses together [default: 1024].
+    #[arg(long, value_name = "N")]
+    pub(super) max_unauthenticated: Option<usize>,
+    /// Connections that have not logged in, of one address [default: 64].
+    #[arg(long, value_name = "N")]
+    pub(super) max_unauthenticated_per_source: Option<usize>,
+    /// Handshakes under way before newcomers must prove their address (QUIC Retry) [default: 64].
+    #[arg(long, value_name = "N")]
+    pub(super) retry_above: Option<usize>,
+    /// New accounts from one network (IPv4 /24, IPv6 /48) in an hour [default: 30].
+    #[arg(long, value_name = "N")]
+    pub(super) new_accounts_per_hour: Option<usize>,
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]
     pub(super) no_gso: bool,

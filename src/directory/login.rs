@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use super::gate::Limits;
 use super::registry::{Membership, Session};
 use super::shared::Shared;
 use super::store::{Account, Store, StoreError};
@@ -57,10 +58,10 @@ enum AccountIs {
 }
 
 impl LoginLimits {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             lockout: tokio::sync::Mutex::default(),
-            new_accounts: Mutex::default(),
+            new_accounts: Mutex::new(NewAccounts::new(limits.new_accounts_per_hour)),
             key_requests: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
         }

@@ -14,7 +14,7 @@ mod rendezvous;
 mod requests;
 
 pub mod admin;
-mod gate;
+pub mod gate;
 pub mod invitations;
 mod registry;
 mod shared;

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::admin;
-use super::gate::{Address, Gate, Verdict};
+use super::gate::{Address, Gate, Limits, Verdict};
 use super::invitations::{self, Admission};
 use super::login::LoginLimits;
 use super::other_key::undo_since;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// Whether strangers may make accounts.
     pub admission: Admission,
+    /// What strangers may cost.
+    pub limits: Limits,
     /// How to use the network.
     pub network: Network,
 }
@@ -81,6 +84,9 @@ pub enum DirectoryError {
     /// What the database holds cannot be read.
     #[error("the database cannot be read: {0}")]
     Store(#[from] StoreError),
+    /// SIGHUP cannot be caught.
+    #[error("cannot listen for SIGHUP: {0}")]
+    Signal(#[source] io::Error),
     /// The network cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -106,6 +112,7 @@ pub struct Directory {
     endpoint: Endpoint,
     address: SocketAddr,
     gate: Gate,
+    certificate_folder: PathBuf,
     admin: UnixListener,
     admin_path: PathBuf,
     /// Keeps the data folder locked.
@@ -118,7 +125,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`] names what cannot be had and why.
     pub fn start(settings: Settings) -> Result<Self, DirectoryError> {
-        let Settings { listen, certificate_folder, data, admission, network } = settings;
+        let Settings { listen, certificate_folder, data, admission, limits, network } = settings;
         let lock = lock_folder(&data)?;
         let store = SqliteStore::open(&data.join("directory.sqlite"))?;
         let certificate = DirectoryCertificate::load_or_create(&certificate_folder)?;
@@ -135,9 +142,18 @@ impl Directory {
             admission,
             store: Box::new(store),
             registry: Registry::default(),
-            login_limits: LoginLimits::new(),
+            login_limits: LoginLimits::new(limits),
         };
-        Ok(Self { shared: Arc::new(shared), endpoint, address, gate: Gate::default(), admin, admin_path, lock })
+        Ok(Self {
+            shared: Arc::new(shared),
+            endpoint,
+            address,
+            gate: Gate::new(limits),
+            certificate_folder,
+            admin,
+            admin_path,
+            lock,
+        })
     }
 
     /// Where it listens.
@@ -222,10 +238,12 @@ impl Directory {
         tasks: &mut JoinSet<()>,
     ) -> Result<(), DirectoryError> {
         let mut stop = pin!(stop);
+        let mut hangup = signal(SignalKind::hangup()).map_err(DirectoryError::Signal)?;
         let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
+                Some(()) = hangup.recv() => self.renew_certificate(),
                 incoming = self.endpoint.accept() => match incoming {
                     Some(incoming) => self.decide(incoming, tasks),
                     None => return Err(DirectoryError::EndpointLost { address: self.address }),
@@ -235,6 +253,22 @@ impl Directory {
                     tasks.spawn(expire(self.shared.clone()));
                 }
             }
+        }
+    }
+
+    /// Reads the certificate again. Peers pin its key, and logins are signed for it, so it must be of the same key; one
+    /// that is not, or that cannot be used, is reported and the one before stays.
+    fn renew_certificate(&self) {
+        let renewed = DirectoryCertificate::reload(&self.certificate_folder);
+        match renewed {
+            Ok(new) if new.fingerprint() != self.shared.fingerprint => {
+                tracing::error!(found = %new.fingerprint(), "the new certificate has another key: restart to change it");
+            }
+            Ok(new) => match self.endpoint.renew_certificate(&new) {
+                Ok(()) => tracing::info!("certificate renewed"),
+                Err(error) => tracing::error!(%error, "the new certificate cannot be used, the old one stays"),
+            },
+            Err(error) => tracing::error!(%error, "the new certificate cannot be used, the old one stays"),
         }
     }
 

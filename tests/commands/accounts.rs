@@ -131,3 +131,22 @@ fn an_operator_administers_over_the_socket_in_the_data_folder() {
     drop(directory);
     admin("user list").expect_code(10);
 }
+
+#[test]
+fn a_hangup_renews_the_certificate_and_a_bad_one_keeps_the_old() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+    let mut peer = alice.peer();
+    let certificate = world.path("cert").join("cert.pem");
+    let good = std::fs::read(&certificate).unwrap();
+    for pem in [&b"not a certificate"[..], &good] {
+        std::fs::write(&certificate, pem).unwrap();
+        directory.process.signal(rustix::process::Signal::HUP);
+        world.person("bob", &directory).rows("who", &[]);
+        peer.say("/who");
+        peer.event("person");
+    }
+    assert!(!peer.kinds_so_far().contains(&"directory_lost".to_owned()));
+    peer.quit();
+}
