@@ -12,6 +12,7 @@ pub mod seal;
 // The network, the clock, the disk.
 pub mod clock;
 pub mod database;
+pub mod lines;
 pub mod storage;
 pub mod transport;
 

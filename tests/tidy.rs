@@ -17,14 +17,15 @@ use rust_text::{code_of, paths, says, without_tests};
 const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("database", &[]),
+    ("lines", &[]),
     ("clock", &["wire"]),
     ("seal", &["wire"]),
     ("protocol", &["wire"]),
     ("transport", &["wire", "seal"]),
     ("storage", &["wire", "seal", "protocol", "database", "clock"]),
-    ("directory", &["wire", "seal", "protocol", "transport", "database", "clock"]),
+    ("directory", &["wire", "seal", "protocol", "transport", "database", "lines", "clock"]),
     ("peer", &["wire", "seal", "protocol", "transport", "storage", "database", "clock"]),
-    ("cli", &["wire", "seal", "transport", "storage", "directory", "peer", "clock"]),
+    ("cli", &["wire", "seal", "transport", "storage", "directory", "peer", "lines", "clock"]),
     ("main", &["cli"]),
 ];
 
@@ -38,7 +39,14 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
     (&["rusqlite"], &["src/database.rs", "src/storage", "src/directory/store"]),
     (
         &["std::fs", "tokio::fs"],
-        &["src/storage", "src/database.rs", "src/transport/certificate.rs", "src/directory/server.rs", "src/cli"],
+        &[
+            "src/storage",
+            "src/database.rs",
+            "src/lines.rs",
+            "src/transport/certificate.rs",
+            "src/directory/server.rs",
+            "src/cli",
+        ],
     ),
     (&["clap", "anyhow", "rustyline", "rpassword", "indicatif", "jiff", "tracing_subscriber"], &["src/cli"]),
     (&["qrcode"], &["src/cli/qr_code.rs"]),

@@ -50,6 +50,7 @@ impl LocalDirectory {
             certificate_folder: folder.path().join("certificate"),
             data: folder.path().join("data"),
             admission: Default::default(),
+            limits: Default::default(),
             network: Network::default(),
         })?;
         let (address, fingerprint) = (directory.local_address(), directory.fingerprint());

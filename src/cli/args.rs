@@ -82,6 +82,8 @@ pub(super) enum Verb {
     ImportIdentity(ImportIdentity),
     /// Your account: its password, its sessions, its end.
     Account(Account),
+    /// Administer the directory that runs on this machine.
+    Admin(Admin),
 }
 
 /// Who you are and where your directory is.
@@ -143,6 +145,18 @@ pub(super) struct Serve {
     /// Make new accounts for people with an invitation only (`qchat invite`).
     #[arg(long)]
     pub(super) invite_only: bool,
+    /// Connections that have not logged in, of all addresses together [default: 1024].
+    #[arg(long, value_name = "N")]
+    pub(super) max_unauthenticated: Option<usize>,
+    /// Connections that have not logged in, of one address [default: 64].
+    #[arg(long, value_name = "N")]
+    pub(super) max_unauthenticated_per_source: Option<usize>,
+    /// Handshakes under way before newcomers must prove their address (QUIC Retry) [default: 64].
+    #[arg(long, value_name = "N")]
+    pub(super) retry_above: Option<usize>,
+    /// New accounts from one network (IPv4 /24, IPv6 /48) in an hour [default: 30].
+    #[arg(long, value_name = "N")]
+    pub(super) new_accounts_per_hour: Option<usize>,
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]
     pub(super) no_gso: bool,
@@ -270,6 +284,57 @@ pub(super) enum AccountAction {
         #[command(flatten)]
         login: Login,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Admin {
+    /// The directory's data folder [default: qchat-directory in your data folder].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) data: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) action: AdminAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AdminAction {
+    /// List accounts and change them.
+    User {
+        #[command(subcommand)]
+        action: UserAction,
+    },
+    /// Print a link that admits one new account.
+    Invite {
+        /// The name that the link proposes.
+        name: Option<PeerName>,
+        /// The host name that the link shows [default: this machine's address].
+        #[arg(long, value_name = "HOST")]
+        public_host: Option<String>,
+    },
+    /// List who is connected, or end an account's sessions.
+    Sessions {
+        #[command(subcommand)]
+        action: Option<SessionsAction>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserAction {
+    /// List all accounts.
+    List,
+    /// Keep an account out, and end its sessions.
+    Disable { name: PeerName },
+    /// Let a disabled account in again.
+    Enable { name: PeerName },
+    /// Remove an account; its name is kept back for 90 days.
+    Delete { name: PeerName },
+    /// Print a new random password; it lets nobody read what was already sent.
+    ResetPassword { name: PeerName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsAction {
+    /// End all sessions of an account.
+    End { name: PeerName },
 }
 
 #[derive(Debug, ClapArgs)]

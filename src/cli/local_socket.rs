@@ -8,15 +8,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use crate::lines;
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, PeerHandle};
@@ -50,12 +50,7 @@ impl LocalSocket {
         if let Some(folder) = path.parent() {
             make_private_folder(folder)?;
         }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error).into()),
-            Ok(()) | Err(_) => {}
-        }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = lines::listen(&path).map_err(failed)?;
         Ok(Self { listener, path })
     }
 
@@ -65,7 +60,7 @@ impl LocalSocket {
         loop {
             tokio::select! {
                 accepted = self.listener.accept(), if clients.len() < CLIENTS_MAX => match accepted {
-                    Ok((stream, _)) if is_same_user(&stream) => { clients.spawn(answer(stream, peer.clone())); }
+                    Ok((stream, _)) if lines::is_same_user(&stream) => { clients.spawn(answer(stream, peer.clone())); }
                     Ok(_) => tracing::warn!("another user tried the local socket"),
                     Err(error) => {
                         tracing::warn!(%error, "the local socket does not accept");
@@ -86,10 +81,6 @@ impl Drop for LocalSocket {
     }
 }
 
-fn is_same_user(stream: &UnixStream) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw())
-}
-
 async fn answer(mut stream: UnixStream, peer: PeerHandle) {
     if let Err(error) = answer_one(&mut stream, &peer).await {
         tracing::debug!(%error, "a verb on the local socket went away");
@@ -98,28 +89,22 @@ async fn answer(mut stream: UnixStream, peer: PeerHandle) {
 
 async fn answer_one(stream: &mut UnixStream, peer: &PeerHandle) -> io::Result<()> {
     let (read, mut write) = stream.split();
-    write_line(&mut write, &Greeting { qchat_socket: VERSION }).await?;
-    let mut line = Vec::new();
+    lines::write(&mut write, &Greeting { qchat_socket: VERSION }).await?;
     let mut reader = BufReader::new(read.take(COMMAND_BYTES_MAX));
-    tokio::time::timeout(COMMAND_DEADLINE, reader.read_until(b'\n', &mut line)).await??;
-    let command: Command = match serde_json::from_slice(&line) {
-        Ok(command) => command,
-        Err(error) => {
+    let command = match tokio::time::timeout(COMMAND_DEADLINE, lines::read::<Command>(&mut reader)).await? {
+        Ok(Some(command)) => command,
+        Ok(None) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             let failure = Failure::new(FailureKind::Usage, format!("not a command: {error}"));
-            return write_line(&mut write, &Event::Failed { failure }).await;
+            return lines::write(&mut write, &Event::Failed { failure }).await;
         }
+        Err(error) => return Err(error),
     };
     let mut events = peer.run(command).await;
     while let Some(event) = events.recv().await {
-        write_line(&mut write, &event).await?;
+        lines::write(&mut write, &event).await?;
     }
     Ok(())
-}
-
-async fn write_line<T: Serialize>(write: &mut (impl tokio::io::AsyncWrite + Unpin), value: &T) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    write.write_all(&line).await
 }
 
 /// A verb's connection to the resident peer.
@@ -137,7 +122,7 @@ impl LocalPeer {
             }
             Err(source) => return Err(ProfileError::File { action: "reach", path: path.to_owned(), source }.into()),
         };
-        if !is_same_user(&stream) {
+        if !lines::is_same_user(&stream) {
             let message = format!("the socket {} belongs to another user", path.display());
             return Err(Failure::new(FailureKind::Authentication, message));
         }
@@ -154,7 +139,7 @@ impl LocalPeer {
 
     /// Gives the one command.
     pub(super) async fn give(&mut self, command: &Command) -> Result<(), Failure> {
-        write_line(self.stream.get_mut(), command).await.map_err(gone)
+        lines::write(self.stream.get_mut(), command).await.map_err(gone)
     }
 
     /// The next event; `None` when the peer has stopped.
@@ -163,13 +148,7 @@ impl LocalPeer {
     }
 
     async fn read<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, Failure> {
-        let mut line = Vec::new();
-        if self.stream.read_until(b'\n', &mut line).await.map_err(gone)? == 0 {
-            return Ok(None);
-        }
-        serde_json::from_slice(&line)
-            .map(Some)
-            .map_err(|error| Failure::new(FailureKind::Other, format!("the running peer says something odd: {error}")))
+        lines::read(&mut self.stream).await.map_err(gone)
     }
 }
 

@@ -4,15 +4,46 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::wire::limits::{HANDSHAKES_BEFORE_RETRY, UNAUTHENTICATED_MAX, UNAUTHENTICATED_PER_SOURCE_MAX};
+use crate::wire::limits::{
+    HANDSHAKES_BEFORE_RETRY, NEW_ACCOUNTS_PER_PREFIX_PER_HOUR, UNAUTHENTICATED_MAX, UNAUTHENTICATED_PER_SOURCE_MAX,
+};
 
-/// A source with more than half of its share must prove its address first, because anybody can forge the first packet:
-/// so nobody can use up the share of another.
-const PER_SOURCE_BEFORE_RETRY: usize = UNAUTHENTICATED_PER_SOURCE_MAX / 2;
+/// What strangers may cost before they have logged in; an operator may choose other values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of all sources that have not logged in.
+    pub unauthenticated: usize,
+    /// Connections from one source address that have not logged in.
+    pub unauthenticated_per_source: usize,
+    /// Handshakes under way before each newcomer must prove its address (QUIC Retry).
+    pub retry_above: usize,
+    /// New accounts from one source prefix in an hour.
+    pub new_accounts_per_hour: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            unauthenticated: UNAUTHENTICATED_MAX,
+            unauthenticated_per_source: UNAUTHENTICATED_PER_SOURCE_MAX,
+            retry_above: HANDSHAKES_BEFORE_RETRY,
+            new_accounts_per_hour: NEW_ACCOUNTS_PER_PREFIX_PER_HOUR,
+        }
+    }
+}
+
+impl Limits {
+    /// A source with more than half of its share must prove its address first, because anybody can forge the first
+    /// packet: so nobody can use up the share of another.
+    fn per_source_before_retry(self) -> usize {
+        self.unauthenticated_per_source / 2
+    }
+}
 
 /// Counts the connections that have not logged in. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gate {
+    limits: Limits,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -52,16 +83,21 @@ pub(super) struct Stranger {
 }
 
 impl Gate {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, counts: Arc::default() }
+    }
+
     /// Decides on a newcomer.
     pub(super) fn ask(&self, address: IpAddr, proof: Address) -> Verdict {
         let source = household(address);
         let mut counts = lock(&self.counts);
         let from_source = counts.per_source.get(&source).copied().unwrap_or(0);
-        let crowded = counts.handshakes >= HANDSHAKES_BEFORE_RETRY || from_source >= PER_SOURCE_BEFORE_RETRY;
+        let crowded =
+            counts.handshakes >= self.limits.retry_above || from_source >= self.limits.per_source_before_retry();
         if crowded && proof == Address::Claimed {
             return Verdict::ProveAddress;
         }
-        if counts.strangers >= UNAUTHENTICATED_MAX || from_source >= UNAUTHENTICATED_PER_SOURCE_MAX {
+        if counts.strangers >= self.limits.unauthenticated || from_source >= self.limits.unauthenticated_per_source {
             return Verdict::TurnAway;
         }
         *counts.per_source.entry(source).or_default() += 1;
@@ -142,7 +178,7 @@ mod tests {
     fn forged_packets_do_not_use_up_the_share_of_a_source() {
         let gate = Gate::default();
         let forged: Vec<_> = (0..1_000).filter_map(|_| welcome(&gate, source(1), Address::Claimed)).collect();
-        assert_eq!(forged.len(), PER_SOURCE_BEFORE_RETRY);
+        assert_eq!(forged.len(), Limits::default().per_source_before_retry());
         assert!(matches!(gate.ask(source(1), Address::Claimed), Verdict::ProveAddress));
         assert!(welcome(&gate, source(1), Address::Proven).is_some());
     }
@@ -167,5 +203,12 @@ mod tests {
         drop(strangers);
         let counts = lock(&gate.counts);
         assert_eq!((counts.strangers, counts.handshakes, counts.per_source.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_operator_chooses_other_limits() {
+        let gate = Gate::new(Limits { unauthenticated: 3, unauthenticated_per_source: 2, ..Limits::default() });
+        let strangers = [1, 1, 1, 2, 3].map(|number| welcome(&gate, source(number), Address::Proven));
+        assert_eq!(strangers.map(|stranger| stranger.is_some()), [true, true, false, true, false]);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use super::gate::Limits;
 use super::registry::{Membership, Session};
 use super::shared::Shared;
 use super::store::{Account, Store, StoreError};
@@ -57,10 +58,10 @@ enum AccountIs {
 }
 
 impl LoginLimits {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             lockout: tokio::sync::Mutex::default(),
-            new_accounts: Mutex::default(),
+            new_accounts: Mutex::new(NewAccounts::new(limits.new_accounts_per_hour)),
             key_requests: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
         }
@@ -157,6 +158,9 @@ async fn authenticate(
     let Some(account) = shared.store.account(&login.name).await? else {
         return register(shared, source, login, password).await;
     };
+    if account.key == login.key && account.disabled {
+        return Err(Refusal::Disabled);
+    }
     if account.key != login.key {
         other_key::bring(shared, source, login, password, account).await?;
     }
@@ -177,7 +181,8 @@ async fn register(
     let limits = &shared.login_limits;
     limits.new_accounts.lock().unwrap_or_else(PoisonError::into_inner).count(SourcePrefix::of(source), now_millis())?;
     let password = limits.hash(move || password::hash(&password, &mut OsRandom)).await?;
-    let account = Account { name: login.name.clone(), key: login.key, password, created_at: now_millis() };
+    let account =
+        Account { name: login.name.clone(), key: login.key, password, created_at: now_millis(), disabled: false };
     shared.store.create_account(account, invitation).await?;
     tracing::info!(peer = %login.name, key = %login.key, "account created");
     Ok(AccountIs::New)
@@ -207,6 +212,9 @@ async fn enter(
     let standing = shared.store.standing(&membership.session.name).await?;
     if standing.key != membership.session.key {
         return Err(Refusal::SessionEnded);
+    }
+    if standing.disabled {
+        return Err(Refusal::Disabled);
     }
     let answer = LoggedIn {
         epoch,

@@ -13,7 +13,8 @@ mod other_key;
 mod rendezvous;
 mod requests;
 
-mod gate;
+pub mod admin;
+pub mod gate;
 pub mod invitations;
 mod registry;
 mod shared;

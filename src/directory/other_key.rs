@@ -34,9 +34,10 @@ pub(super) async fn bring(
     if login.register {
         return Err(Refusal::NameTaken);
     }
+    let undo_is_open = !account.disabled;
     if let Some(replaced_at) = shared.store.replaced_at(&login.name, login.key).await? {
         let hours = hours_left(replaced_at, now_millis());
-        if hours > 0 {
+        if hours > 0 && undo_is_open {
             return if login.undo {
                 take_back(shared, login).await
             } else {
@@ -51,6 +52,9 @@ pub(super) async fn bring(
         Standing::Unknown => {
             let password = password.ok_or(Refusal::PasswordNeeded)?;
             check_password(shared, &login.name, address, password, account.password).await?;
+            if account.disabled {
+                return Err(Refusal::Disabled);
+            }
             ask_owner(shared, address, login, account.key)?;
         }
     }

@@ -171,6 +171,18 @@ impl Registry {
         }
     }
 
+    /// Everyone who is connected, by name.
+    pub(super) fn everyone(&self) -> Vec<Arc<Session>> {
+        self.lock().accounts.values().flat_map(|sessions| sessions.all().cloned()).collect()
+    }
+
+    /// Ends all sessions of an account as a newer login would.
+    pub(super) fn end_all(&self, name: &PeerName) {
+        for session in self.sessions(name) {
+            session.replace();
+        }
+    }
+
     /// Ends all sessions of an account; the one that asked for it still gets its answer.
     pub(super) fn close_account(&self, name: &PeerName, asker: Option<&Session>) {
         for session in self.sessions(name) {

@@ -9,9 +9,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::gate::{Address, Gate, Verdict};
+use super::admin;
+use super::gate::{Address, Gate, Limits, Verdict};
 use super::invitations::{self, Admission};
 use super::login::LoginLimits;
 use super::other_key::undo_since;
@@ -22,6 +25,7 @@ use super::store::StoreError;
 use super::store::sqlite::SqliteStore;
 use crate::clock::now_millis;
 use crate::database::DatabaseError;
+use crate::lines;
 use crate::transport::certificate::{CertificateError, DirectoryCertificate};
 use crate::transport::connection::TransportError;
 use crate::transport::endpoint::{Endpoint, Incoming};
@@ -46,6 +50,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// Whether strangers may make accounts.
     pub admission: Admission,
+    /// What strangers may cost.
+    pub limits: Limits,
     /// How to use the network.
     pub network: Network,
 }
@@ -78,6 +84,9 @@ pub enum DirectoryError {
     /// What the database holds cannot be read.
     #[error("the database cannot be read: {0}")]
     Store(#[from] StoreError),
+    /// SIGHUP cannot be caught.
+    #[error("cannot listen for SIGHUP: {0}")]
+    Signal(#[source] io::Error),
     /// The network cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -103,6 +112,9 @@ pub struct Directory {
     endpoint: Endpoint,
     address: SocketAddr,
     gate: Gate,
+    certificate_folder: PathBuf,
+    admin: UnixListener,
+    admin_path: PathBuf,
     /// Keeps the data folder locked.
     lock: File,
 }
@@ -113,20 +125,35 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`] names what cannot be had and why.
     pub fn start(settings: Settings) -> Result<Self, DirectoryError> {
-        let Settings { listen, certificate_folder, data, admission, network } = settings;
+        let Settings { listen, certificate_folder, data, admission, limits, network } = settings;
         let lock = lock_folder(&data)?;
         let store = SqliteStore::open(&data.join("directory.sqlite"))?;
         let certificate = DirectoryCertificate::load_or_create(&certificate_folder)?;
         let endpoint = Endpoint::directory(listen, &certificate, network)?;
+        let admin_path = data.join(admin::SOCKET);
+        let admin = lines::listen(&admin_path).map_err(|source| DirectoryError::File {
+            action: "listen on",
+            path: admin_path.clone(),
+            source,
+        })?;
         let address = endpoint.local_address().map_err(|source| DirectoryError::LocalAddress { listen, source })?;
         let shared = Shared {
             fingerprint: certificate.fingerprint(),
             admission,
             store: Box::new(store),
             registry: Registry::default(),
-            login_limits: LoginLimits::new(),
+            login_limits: LoginLimits::new(limits),
         };
-        Ok(Self { shared: Arc::new(shared), endpoint, address, gate: Gate::default(), lock })
+        Ok(Self {
+            shared: Arc::new(shared),
+            endpoint,
+            address,
+            gate: Gate::new(limits),
+            certificate_folder,
+            admin,
+            admin_path,
+            lock,
+        })
     }
 
     /// Where it listens.
@@ -170,6 +197,11 @@ impl Directory {
         self.endpoint.local_address_towards(far).map_or(own, |address| address.ip())
     }
 
+    /// Where others most likely reach it.
+    fn reachable(&self) -> SocketAddr {
+        SocketAddr::new(self.reachable_ip(), self.address.port())
+    }
+
     /// Accepts connections until `stop` resolves; then closes them, waits for their tasks and closes the database.
     ///
     /// # Errors
@@ -178,7 +210,13 @@ impl Directory {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), DirectoryError> {
         let mut tasks = JoinSet::new();
         let result = match self.shared.login_limits.restore(self.shared.store.as_ref()).await {
-            Ok(()) => self.accept_until(stop, &mut tasks).await,
+            Ok(()) => {
+                let (accept, reachable) = (self.accept_until(stop, &mut tasks), self.reachable());
+                tokio::select! {
+                    result = accept => result,
+                    () = admin::serve(&self.admin, self.shared.clone(), reachable) => Ok(()),
+                }
+            }
             Err(error) => Err(error.into()),
         };
         self.endpoint.close(CloseCode::ShuttingDown);
@@ -187,6 +225,9 @@ impl Directory {
         }
         self.endpoint.wait_closed().await;
         self.shared.store.close().await;
+        if let Err(error) = fs::remove_file(&self.admin_path) {
+            tracing::debug!(%error, "the administration's socket was gone already");
+        }
         drop(self.lock);
         result
     }
@@ -197,10 +238,12 @@ impl Directory {
         tasks: &mut JoinSet<()>,
     ) -> Result<(), DirectoryError> {
         let mut stop = pin!(stop);
+        let mut hangup = signal(SignalKind::hangup()).map_err(DirectoryError::Signal)?;
         let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
+                Some(()) = hangup.recv() => self.renew_certificate(),
                 incoming = self.endpoint.accept() => match incoming {
                     Some(incoming) => self.decide(incoming, tasks),
                     None => return Err(DirectoryError::EndpointLost { address: self.address }),
@@ -210,6 +253,22 @@ impl Directory {
                     tasks.spawn(expire(self.shared.clone()));
                 }
             }
+        }
+    }
+
+    /// Reads the certificate again. Peers pin its key, and logins are signed for it, so it must be of the same key; one
+    /// that is not, or that cannot be used, is reported and the one before stays.
+    fn renew_certificate(&self) {
+        let renewed = DirectoryCertificate::reload(&self.certificate_folder);
+        match renewed {
+            Ok(new) if new.fingerprint() != self.shared.fingerprint => {
+                tracing::error!(found = %new.fingerprint(), "the new certificate has another key: restart to change it");
+            }
+            Ok(new) => match self.endpoint.renew_certificate(&new) {
+                Ok(()) => tracing::info!("certificate renewed"),
+                Err(error) => tracing::error!(%error, "the new certificate cannot be used, the old one stays"),
+            },
+            Err(error) => tracing::error!(%error, "the new certificate cannot be used, the old one stays"),
         }
     }
 

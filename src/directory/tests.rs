@@ -47,6 +47,7 @@ fn settings(folder: &TempDir) -> Settings {
         certificate_folder: folder.path().join("certs"),
         data: folder.path().join("data"),
         admission: Default::default(),
+        limits: Default::default(),
         network: Network::default(),
     }
 }

@@ -102,6 +102,7 @@ fn kind_of(refusal: Refusal) -> FailureKind {
         | Refusal::NameTaken
         | Refusal::OwnerAsked { .. }
         | Refusal::OwnerDeclined
+        | Refusal::Disabled
         | Refusal::NameKeptBack { .. }
         | Refusal::InvitationNeeded
         | Refusal::InvitationInvalid

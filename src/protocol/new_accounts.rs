@@ -13,12 +13,25 @@ const HOUR_MILLIS: u64 = 3_600_000;
 const REMEMBERED_MAX: usize = 16_384;
 
 /// When each network has made accounts within the last hour.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NewAccounts {
+    per_hour: usize,
     made: HashMap<SourcePrefix, VecDeque<UnixMillis>>,
 }
 
+impl Default for NewAccounts {
+    fn default() -> Self {
+        Self::new(NEW_ACCOUNTS_PER_PREFIX_PER_HOUR)
+    }
+}
+
 impl NewAccounts {
+    /// Networks that may make so many accounts in an hour.
+    #[must_use]
+    pub fn new(per_hour: usize) -> Self {
+        Self { per_hour, made: HashMap::new() }
+    }
+
     /// Counts an account that is about to be made. The machine itself is not limited.
     ///
     /// # Errors
@@ -30,9 +43,12 @@ impl NewAccounts {
         self.make_room(source, now);
         let made = self.made.entry(source).or_default();
         forget_old(made, now);
-        if let Some(oldest) = made.front().filter(|_| made.len() >= NEW_ACCOUNTS_PER_PREFIX_PER_HOUR) {
+        if let Some(oldest) = made.front().filter(|_| made.len() >= self.per_hour) {
             let wait = oldest.plus_millis(HOUR_MILLIS).0.saturating_sub(now.0);
             return Err(Refusal::TooManyAccounts { seconds: u32::try_from(wait.div_ceil(1_000)).unwrap_or(u32::MAX) });
+        }
+        if self.per_hour == 0 {
+            return Err(Refusal::TooManyAccounts { seconds: u32::MAX });
         }
         made.push_back(now);
         Ok(())

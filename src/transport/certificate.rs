@@ -81,6 +81,14 @@ impl DirectoryCertificate {
         Ok(loaded)
     }
 
+    /// Loads `cert.pem` and `key.pem` from a folder that must have both.
+    ///
+    /// # Errors
+    /// [`CertificateError`] names the file and what is wrong with it.
+    pub fn reload(folder: &Path) -> Result<Self, CertificateError> {
+        Self::load(&folder.join("cert.pem"), &folder.join("key.pem"))
+    }
+
     /// SHA-256 of the SubjectPublicKeyInfo: what peers pin, so that a renewed certificate with the same key stays
     /// trusted.
     #[must_use]

@@ -58,14 +58,18 @@ impl Endpoint {
         certificate: &DirectoryCertificate,
         network: Network,
     ) -> Result<Self, TransportError> {
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_no_client_auth()
-            .with_single_cert(certificate.chain.clone(), certificate.key.clone_key())?;
-        tls.alpn_protocols = vec![DIRECTORY_ALPN.to_vec()];
-        let server = server_config(tls, tuning::directory_link(network))?;
+        let server = directory_config(certificate, network)?;
         let endpoint = tuning::endpoint(certificate.reset_key());
         Ok(Self { quinn: open(listen, endpoint, server)?, network, peer: None })
+    }
+
+    /// Shows another certificate to whoever connects from now on; connections that are there go on.
+    ///
+    /// # Errors
+    /// [`TransportError::Tls`] when its key does not fit; then the one before stays.
+    pub fn renew_certificate(&self, certificate: &DirectoryCertificate) -> Result<(), TransportError> {
+        self.quinn.set_server_config(Some(directory_config(certificate, self.network)?));
+        Ok(())
     }
 
     /// Opens a peer's endpoint, which dials directories and peers, and accepts announced peers.
@@ -246,6 +250,18 @@ fn open(
     let bind = |source| TransportError::Bind { address, source };
     let socket = socket::bind(address).map_err(bind)?;
     quinn::Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime)).map_err(bind)
+}
+
+fn directory_config(
+    certificate: &DirectoryCertificate,
+    network: Network,
+) -> Result<quinn::ServerConfig, TransportError> {
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(certificate.chain.clone(), certificate.key.clone_key())?;
+    tls.alpn_protocols = vec![DIRECTORY_ALPN.to_vec()];
+    server_config(tls, tuning::directory_link(network))
 }
 
 fn server_config(

@@ -71,6 +71,8 @@ pub enum Refusal {
         /// Days until it may be taken again.
         days: u32,
     },
+    /// The operator keeps this account out.
+    Disabled,
     /// The other person is not online.
     Offline,
     /// The other person does not take this from us: blocked and friends-only look alike.
@@ -152,6 +154,7 @@ impl Refusal {
             Self::TooManyTransfers => 45,
             Self::UnknownRequest => 60,
             Self::NameKeptBack { .. } => 70,
+            Self::Disabled => 71,
             Self::Unknown(number) => number,
         }
     }
@@ -182,6 +185,7 @@ impl Refusal {
             Self::InvitationInvalid => "each admits one account within seven days: ask for another",
             Self::TooManyInvitations => "they end after seven days, or when somebody uses them",
             Self::NameKeptBack { .. } => "choose another name",
+            Self::Disabled => "ask the directory's operator",
             Self::NameTaken => "choose another name, or leave out --register to log in",
             Self::Busy | Self::TooManyTransfers => "try again in a moment",
             Self::MailboxFull => "the message stays with you; send it again when they have been online",
@@ -231,6 +235,7 @@ impl From<RefusalOnWire> for Refusal {
             44 => Self::Storage,
             45 => Self::TooManyTransfers,
             60 => Self::UnknownRequest,
+            71 => Self::Disabled,
             70 => Self::NameKeptBack { days: value },
             number => Self::Unknown(number),
         }
@@ -275,6 +280,7 @@ impl fmt::Display for Refusal {
             Self::NameKeptBack { days } => {
                 return write!(f, "an account of that name was deleted; the name is free in {days} days");
             }
+            Self::Disabled => "this account is disabled",
             Self::Offline => "not online",
             Self::NotAccepted => "does not accept this from you",
             Self::MailboxFull => "the mailbox is full",

@@ -98,3 +98,55 @@ fn people_care_for_their_account() {
     run(&laptop, "account delete --yes").expect_code(0);
     laptop.run("who", &[]).expect_error(7, "the name is free in 90 days");
 }
+
+#[test]
+fn an_operator_administers_over_the_socket_in_the_data_folder() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+    let peer = alice.peer();
+    let data = world.path("data");
+    let admin = |words: &str| {
+        let command = world.qchat(&format!("admin --data {} --json {words}", data.display()));
+        Process::spawn(command).outcome()
+    };
+    let users = admin("user list").events();
+    assert_eq!((text(&users[0], "name"), users[0]["online"].as_bool()), ("alice", Some(true)));
+    assert_eq!(text(&admin("sessions").events()[0], "kind"), "resident");
+
+    admin("user disable alice").expect_code(0);
+    peer.outcome().expect_code(7);
+    alice.run("who", &[]).expect_error(7, "this account is disabled");
+    admin("user enable alice").expect_code(0);
+    alice.rows("who", &[]);
+
+    let reset = admin("user reset-password alice").events();
+    let other_machine = World::new();
+    other_machine.write("password", text(&reset[0], "password"));
+    run(&other_machine.person("alice", &directory), "who").expect_code(0);
+
+    assert_eq!(text(&admin("invite").events()[0], "token").len(), 26);
+    admin("user delete alice").expect_code(0);
+    admin("user delete alice").expect_code(1);
+    drop(directory);
+    admin("user list").expect_code(10);
+}
+
+#[test]
+fn a_hangup_renews_the_certificate_and_a_bad_one_keeps_the_old() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+    let mut peer = alice.peer();
+    let certificate = world.path("cert").join("cert.pem");
+    let good = std::fs::read(&certificate).unwrap();
+    for pem in [&b"not a certificate"[..], &good] {
+        std::fs::write(&certificate, pem).unwrap();
+        directory.process.signal(rustix::process::Signal::HUP);
+        world.person("bob", &directory).rows("who", &[]);
+        peer.say("/who");
+        peer.event("person");
+    }
+    assert!(!peer.kinds_so_far().contains(&"directory_lost".to_owned()));
+    peer.quit();
+}

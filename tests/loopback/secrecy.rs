@@ -78,7 +78,7 @@ fn files_saying(folder: &Path, text: &str) -> Vec<String> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             saying.extend(files_saying(&path, text));
-        } else if contains(&fs::read(&path).unwrap(), text) {
+        } else if path.is_file() && contains(&fs::read(&path).unwrap(), text) {
             saying.push(path.file_name().unwrap().to_string_lossy().into_owned());
         }
     }

@@ -109,6 +109,7 @@ impl TestDirectory {
             certificate_folder: folder.path().join("certs"),
             data: folder.path().join("data"),
             admission,
+            limits: Default::default(),
             network: Network::default(),
         };
         Directory::start(settings).unwrap()

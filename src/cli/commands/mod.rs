@@ -1,5 +1,6 @@
 //! One file for each way of running: a directory, a peer, a one-shot verb, the demo.
 
+mod admin;
 mod demo;
 mod identity;
 mod peer;
@@ -41,6 +42,7 @@ async fn dispatch(verb: Verb, output: &Arc<Output>) -> Result<(), Failure> {
     match verb {
         Verb::Serve(serve) => serve::run(serve, output).await,
         Verb::Peer(peer) => peer::run(peer, output).await,
+        Verb::Admin(admin) => admin::run(admin, output).await,
         Verb::Demo(demo) => demo::run(demo, output).await,
         Verb::ExportIdentity(args) => identity::export(args, output),
         Verb::ImportIdentity(args) => identity::import(args, output),

@@ -9,6 +9,7 @@ use super::stop_signal;
 use crate::cli::args::Serve;
 use crate::cli::output::Output;
 use crate::cli::settings::data_folder;
+use crate::directory::gate::Limits;
 use crate::directory::invitations::Admission;
 use crate::directory::server::{Directory, DirectoryError, Settings};
 use crate::peer::directory_link::DirectoryAddress;
@@ -35,8 +36,15 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
         None => data_folder("qchat-directory")?,
     };
     let admission = if args.invite_only { Admission::InviteOnly } else { Admission::Open };
+    let default = Limits::default();
+    let limits = Limits {
+        unauthenticated: args.max_unauthenticated.unwrap_or(default.unauthenticated),
+        unauthenticated_per_source: args.max_unauthenticated_per_source.unwrap_or(default.unauthenticated_per_source),
+        retry_above: args.retry_above.unwrap_or(default.retry_above),
+        new_accounts_per_hour: args.new_accounts_per_hour.unwrap_or(default.new_accounts_per_hour),
+    };
     let network = Network { segmentation_offload: !args.no_gso };
-    let settings = Settings { listen: args.listen, certificate_folder: args.cert, data, admission, network };
+    let settings = Settings { listen: args.listen, certificate_folder: args.cert, data, admission, limits, network };
     let directory = Directory::start(settings).map_err(failure)?;
     let (address, fingerprint) = (directory.local_address(), directory.fingerprint());
     let host = args.public_host.unwrap_or_else(|| directory.reachable_ip().to_string());

@@ -61,7 +61,12 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         Verb::Trust(args) => (vec![Command::Trust { name: args.name }], args.login),
         Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
         Verb::Account(args) => account(args.action)?,
-        Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_) | Verb::ExportIdentity(_) | Verb::ImportIdentity(_) => {
+        Verb::Admin(_)
+        | Verb::Serve(_)
+        | Verb::Peer(_)
+        | Verb::Demo(_)
+        | Verb::ExportIdentity(_)
+        | Verb::ImportIdentity(_) => {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
     })

@@ -15,13 +15,16 @@ use crate::wire::refusal::Refusal;
 const DAY_MILLIS: u64 = 24 * 3_600_000;
 
 pub(super) fn account(sql: &Connection, name: PeerName) -> Result<Option<Account>, StoreError> {
-    let mut statement = sql.prepare_cached("SELECT key, password_phc, created_at FROM account WHERE name = ?1")?;
-    let row = statement.query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)));
-    Ok(row.optional()?.map(|(key, password, created_at)| Account {
+    let mut statement =
+        sql.prepare_cached("SELECT key, password_phc, created_at, disabled FROM account WHERE name = ?1")?;
+    let row =
+        statement.query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?)));
+    Ok(row.optional()?.map(|(key, password, created_at, disabled)| Account {
         name,
         key: PeerKey::from_bytes(key),
         password,
         created_at: UnixMillis(created_at.cast_unsigned()),
+        disabled,
     }))
 }
 
@@ -205,4 +208,21 @@ pub(super) fn lockout(sql: &Connection) -> Result<Vec<Remembered>, StoreError> {
         kept.push(account?);
     }
     Ok(kept)
+}
+
+pub(super) fn page(sql: &Connection, after: Option<&PeerName>, limit: usize) -> Result<Vec<Account>, StoreError> {
+    let mut statement = sql.prepare_cached(
+        "SELECT name, key, password_phc, created_at, disabled FROM account WHERE name > ?1 ORDER BY name LIMIT ?2",
+    )?;
+    let after = after.map_or("", PeerName::as_str);
+    let rows = statement.query_and_then(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        Ok(Account {
+            name: parsed(&column::<String>(row, 0)?)?,
+            key: PeerKey::from_bytes(column(row, 1)?),
+            password: column(row, 2)?,
+            created_at: UnixMillis(column::<i64>(row, 3)?.cast_unsigned()),
+            disabled: column(row, 4)?,
+        })
+    })?;
+    rows.collect()
 }

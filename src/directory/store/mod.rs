@@ -52,6 +52,8 @@ pub struct Account {
     pub password: String,
     /// When it was made.
     pub created_at: UnixMillis,
+    /// Whether the operator keeps it out.
+    pub disabled: bool,
 }
 
 /// What a session is told when it begins.
@@ -59,6 +61,8 @@ pub struct Account {
 pub struct Standing {
     /// The key bound to the account now.
     pub key: PeerKey,
+    /// Whether the operator keeps it out.
+    pub disabled: bool,
     /// Its current prekey.
     pub prekey: Option<PrekeyId>,
     /// Envelopes that wait for it.
@@ -103,6 +107,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Frees the names of accounts that were deleted before a time, and says how many.
     async fn expire_deleted_names(&self, before: UnixMillis) -> Result<usize, StoreError>;
+
+    /// Keeps an account out, or lets it in again; refused with `UnknownName`.
+    async fn set_disabled(&self, name: &PeerName, disabled: bool) -> Result<(), StoreError>;
+
+    /// Accounts by name, after one.
+    async fn account_page(&self, after: Option<PeerName>, limit: usize) -> Result<Vec<Account>, StoreError>;
 
     /// How many accounts there are.
     async fn accounts(&self) -> Result<u64, StoreError>;

@@ -114,6 +114,9 @@ CREATE TABLE deleted_name (
     deleted_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+ALTER TABLE account ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// A [`Store`] in one SQLite file.
@@ -183,6 +186,20 @@ impl Store for SqliteStore {
             move |sql| Ok(sql.execute("DELETE FROM deleted_name WHERE deleted_at < ?1", [before.0.cast_signed()])?),
         )
         .await
+    }
+
+    async fn set_disabled(&self, name: &PeerName, disabled: bool) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.run(move |sql| {
+            let update = "UPDATE account SET disabled = ?2 WHERE name = ?1";
+            let changed = sql.execute(update, params![name.as_str(), disabled])?;
+            if changed == 0 { refused(Refusal::UnknownName) } else { Ok(()) }
+        })
+        .await
+    }
+
+    async fn account_page(&self, after: Option<PeerName>, limit: usize) -> Result<Vec<Account>, StoreError> {
+        self.run(move |sql| accounts::page(sql, after.as_ref(), limit)).await
     }
 
     async fn accounts(&self) -> Result<u64, StoreError> {
@@ -347,8 +364,14 @@ impl Store for SqliteStore {
 
 fn standing(sql: &Connection, name: &PeerName) -> Result<Standing, StoreError> {
     let Some(key) = account_key(sql, name)? else { return refused(Refusal::UnknownName) };
+    let disabled: Option<bool> = one(sql, "SELECT disabled FROM account WHERE name = ?1", [name.as_str()])?;
     let waiting = one(sql, "SELECT count(*) FROM envelope WHERE recipient = ?1", [name.as_str()])?;
-    Ok(Standing { key, prekey: current_prekey(sql, name)?, waiting: waiting.map_or(0, i64::cast_unsigned) })
+    Ok(Standing {
+        key,
+        disabled: disabled.unwrap_or(false),
+        prekey: current_prekey(sql, name)?,
+        waiting: waiting.map_or(0, i64::cast_unsigned),
+    })
 }
 
 fn next_epoch(sql: &Connection, name: &PeerName) -> Result<Epoch, StoreError> {

@@ -49,7 +49,7 @@ fn key_of(text: &str) -> PeerKey {
 }
 
 fn account_of(text: &str) -> Account {
-    Account { name: name(text), key: key_of(text), password: "phc".to_owned(), created_at: NOW }
+    Account { name: name(text), key: key_of(text), password: "phc".to_owned(), created_at: NOW, disabled: false }
 }
 
 fn prekey_of(text: &str, id: u8) -> SignedPrekey {
@@ -112,7 +112,7 @@ async fn a_new_key_ends_what_the_old_one_could_do() {
     let new = PeerKey::from_bytes([9; 32]);
     store.replace_key(&name("alice"), key_of("alice"), new, NOW).await.unwrap();
     let standing = store.standing(&name("alice")).await.unwrap();
-    assert_eq!(standing, Standing { key: new, prekey: None, waiting: 0 });
+    assert_eq!(standing, Standing { disabled: false, key: new, prekey: None, waiting: 0 });
     is_refused(store.put_prekey(prekey_of("alice", 1)).await, Refusal::SessionEnded);
     is_refused(store.replace_key(&name("alice"), key_of("alice"), new, NOW).await, Refusal::Busy);
 }
