@@ -14,7 +14,7 @@ use qchat::transport::endpoint::Endpoint;
 use qchat::wire::codec;
 use qchat::wire::directory::DirectoryRequest;
 use qchat::wire::ids::PeerName;
-use qchat::wire::limits::{FRAME_BYTES_MAX, UNAUTHENTICATED_PER_SOURCE_MAX};
+use qchat::wire::limits::{STRANGER_FRAME_BYTES_MAX, UNAUTHENTICATED_PER_SOURCE_MAX};
 use tokio::task::JoinSet;
 
 use crate::Settings;
@@ -147,8 +147,8 @@ async fn lay(connection: &Connection, identity: &IdentityKey, place: Place, burd
             std::future::pending().await
         }
         Burden::AllItTakes => {
-            let mut longest = u32::try_from(FRAME_BYTES_MAX)?.to_le_bytes().to_vec();
-            longest.resize(longest.len() + FRAME_BYTES_MAX - 1, 7);
+            let mut longest = u32::try_from(STRANGER_FRAME_BYTES_MAX)?.to_le_bytes().to_vec();
+            longest.resize(longest.len() + STRANGER_FRAME_BYTES_MAX - 1, 7);
             let mut second = connection.open_stream().await?;
             first.write(longest.into()).await?;
             second.write(vec![7; 1 << 20].into()).await?;
