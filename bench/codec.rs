@@ -5,7 +5,8 @@ use std::hint::black_box;
 use qchat::wire::chunk::{self, BATCH_BYTES, CHUNK_BYTES, Decoder, Step};
 use rustix::time::ClockId;
 
-use crate::figures::{Row, Spread, cpu_time};
+use crate::cpu_time::cpu_time;
+use crate::figures::{Row, Spread};
 
 /// Most bytes that quinn hands out at a time: the stream data of one packet on a path of large packets.
 const PACKET_BYTES: usize = 6_400;
@@ -31,7 +32,8 @@ pub(crate) fn measure(rounds: usize, bytes: u64) -> Vec<Row> {
         }
     }
     let [copy, encode, decode] = seconds;
-    let row = |variant, times: &[f64]| Row { variant, figures: figures(times, &copy, batches) };
+    let row =
+        |variant: &str, times: &[f64]| Row { variant: variant.to_owned(), figures: figures(times, &copy, batches) };
     vec![row("copy", &copy), row("encode", &encode), row("decode", &decode)]
 }
 

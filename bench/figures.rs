@@ -1,10 +1,8 @@
-//! Figures: processor time, medians with their spread, rows of a table, and the machine they hold for.
+//! Figures: medians with their spread, rows of a table, and the machine they hold for.
 
 use std::fmt;
 use std::fs;
-use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 /// A median of several rounds, and how far they lie apart.
@@ -28,21 +26,17 @@ impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = if self.median < 10.0 { 2 } else { 1 };
         let Self { median, min, max } = self;
+        if min.to_bits() == max.to_bits() {
+            return write!(f, "{median:.digits$}"); // one value has no spread
+        }
         write!(f, "{median:.digits$} [{min:.digits$} {max:.digits$}]")
     }
-}
-
-/// The processor time that a thread or process has used so far.
-pub(crate) fn cpu_time(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
 /// One variant and what was measured of it, in the order of the columns.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    pub(crate) variant: &'static str,
+    pub(crate) variant: String,
     pub(crate) figures: Vec<(&'static str, Spread)>,
 }
 
@@ -57,7 +51,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     }
     for row in rows {
         let figures = row.figures.iter().map(|(_, spread)| spread.to_string());
-        lines.push(std::iter::once(row.variant.to_owned()).chain(figures).collect());
+        lines.push(std::iter::once(row.variant.clone()).chain(figures).collect());
     }
     let columns = lines.first().map_or(0, Vec::len);
     let widths: Vec<usize> =

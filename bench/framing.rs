@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing figures is what this program is for")]
 
 mod codec;
+mod cpu_time;
 mod figures;
 mod wire;
 

@@ -25,7 +25,8 @@ use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use crate::figures::{Row, Spread, cpu_time};
+use crate::cpu_time::cpu_time;
+use crate::figures::{Row, Spread};
 
 const DIAL: DialId = DialId::from_bytes([7; 16]);
 
@@ -84,7 +85,7 @@ pub(crate) fn measure(rounds: usize, bytes: u64, bytes_write_per_chunk: u64) -> 
     }
     link.close()?;
     let [unframed, copied, chunks, write_per_chunk] = &runs;
-    let row = |variant, runs: &[Run]| Row { variant, figures: figures(runs, unframed) };
+    let row = |variant: &str, runs: &[Run]| Row { variant: variant.to_owned(), figures: figures(runs, unframed) };
     Ok(vec![
         row("unframed", unframed),
         row("unframed, but copied", copied),

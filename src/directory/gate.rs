@@ -1,11 +1,14 @@
 //! Who may begin a handshake: bounds what connections that have not logged in can cost. Those that have do not count.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use crate::wire::limits::{
-    HANDSHAKES_BEFORE_RETRY, NEW_ACCOUNTS_PER_PREFIX_PER_HOUR, UNAUTHENTICATED_MAX, UNAUTHENTICATED_PER_SOURCE_MAX,
+    ABANDONED_REMEMBERED, HANDSHAKES_BEFORE_RETRY, NEW_ACCOUNTS_PER_PREFIX_PER_HOUR, UNAUTHENTICATED_MAX,
+    UNAUTHENTICATED_PER_SOURCE_MAX,
 };
 
 /// What strangers may cost before they have logged in; an operator may choose other values.
@@ -52,6 +55,10 @@ struct Counts {
     per_source: HashMap<IpAddr, usize>,
     strangers: usize,
     handshakes: usize,
+    /// When handshakes came to nothing whose first packet may have been forged, the oldest first. As long as these are
+    /// many, nobody is answered at length who has not proven their address: so it is bounded by the number of handshakes
+    /// that are begun without.
+    abandoned: VecDeque<Instant>,
 }
 
 /// What to do with a newcomer.
@@ -79,6 +86,7 @@ pub(super) enum Address {
 pub(super) struct Stranger {
     counts: Arc<Mutex<Counts>>,
     source: IpAddr,
+    proof: Address,
     shaking_hands: bool,
 }
 
@@ -92,8 +100,8 @@ impl Gate {
         let source = household(address);
         let mut counts = lock(&self.counts);
         let from_source = counts.per_source.get(&source).copied().unwrap_or(0);
-        let crowded =
-            counts.handshakes >= self.limits.retry_above || from_source >= self.limits.per_source_before_retry();
+        let crowded = counts.handshakes + counts.abandoned_lately(Instant::now()) >= self.limits.retry_above
+            || from_source >= self.limits.per_source_before_retry();
         if crowded && proof == Address::Claimed {
             return Verdict::ProveAddress;
         }
@@ -103,7 +111,17 @@ impl Gate {
         *counts.per_source.entry(source).or_default() += 1;
         counts.strangers += 1;
         counts.handshakes += 1;
-        Verdict::Welcome(Stranger { counts: self.counts.clone(), source, shaking_hands: true })
+        Verdict::Welcome(Stranger { counts: self.counts.clone(), source, proof, shaking_hands: true })
+    }
+}
+
+impl Counts {
+    /// Handshakes that came to nothing a short while ago.
+    fn abandoned_lately(&mut self, now: Instant) -> usize {
+        while self.abandoned.front().is_some_and(|at| now.duration_since(*at) >= ABANDONED_REMEMBERED) {
+            self.abandoned.pop_front();
+        }
+        self.abandoned.len()
     }
 }
 
@@ -118,8 +136,12 @@ impl Stranger {
 
 impl Drop for Stranger {
     fn drop(&mut self) {
+        let was_abandoned = self.shaking_hands && self.proof == Address::Claimed;
         self.hands_shaken();
         let mut counts = lock(&self.counts);
+        if was_abandoned {
+            counts.abandoned.push_back(Instant::now());
+        }
         counts.strangers -= 1;
         let left = counts.per_source.get_mut(&self.source).map(|count| {
             *count -= 1;
@@ -183,14 +205,32 @@ mod tests {
         assert!(welcome(&gate, source(1), Address::Proven).is_some());
     }
 
+    /// As many handshakes as may begin without proof of an address.
+    fn begin_all(gate: &Gate) -> Vec<Stranger> {
+        let begin = |number| match gate.ask(source(number), Address::Claimed) {
+            Verdict::Welcome(stranger) => stranger,
+            other => panic!("newcomer {number}: {other:?}"),
+        };
+        (0..HANDSHAKES_BEFORE_RETRY).map(begin).collect()
+    }
+
     #[test]
     fn many_handshakes_at_once_make_everyone_prove_their_address() {
         let gate = Gate::default();
-        let shaking: Vec<_> = (0..HANDSHAKES_BEFORE_RETRY).map(|n| gate.ask(source(n), Address::Claimed)).collect();
-        assert!(shaking.iter().all(|verdict| matches!(verdict, Verdict::Welcome(_))));
+        let mut shaking = begin_all(&gate);
         assert!(matches!(gate.ask(source(9_999), Address::Claimed), Verdict::ProveAddress));
         assert!(matches!(gate.ask(source(9_999), Address::Proven), Verdict::Welcome(_)));
-        drop(shaking);
+        shaking.iter_mut().for_each(Stranger::hands_shaken);
+        assert!(matches!(gate.ask(source(9_999), Address::Claimed), Verdict::Welcome(_)));
+    }
+
+    #[test]
+    fn forged_handshakes_count_for_a_minute_after_their_end() {
+        let gate = Gate::default();
+        drop(begin_all(&gate));
+        assert!(matches!(gate.ask(source(9_999), Address::Claimed), Verdict::ProveAddress));
+        assert!(welcome(&gate, source(9_999), Address::Proven).is_some());
+        assert_eq!(lock(&gate.counts).abandoned_lately(Instant::now() + ABANDONED_REMEMBERED), 0);
         assert!(matches!(gate.ask(source(9_999), Address::Claimed), Verdict::Welcome(_)));
     }
 

@@ -21,7 +21,7 @@ use crate::transport::connection::{Connection, TransportError};
 use crate::transport::endpoint::Incoming;
 use crate::transport::stream::Stream;
 use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest};
-use crate::wire::limits::{ERRAND_IDLE, LOGIN_DEADLINE, REQUEST_DEADLINE};
+use crate::wire::limits::{ERRAND_IDLE, FRAME_BYTES_MAX, LOGIN_DEADLINE, REQUEST_DEADLINE, STRANGER_FRAME_BYTES_MAX};
 use crate::wire::refusal::{CloseCode, Refusal};
 
 /// A person mistypes a password; who needs more connects again.
@@ -55,7 +55,7 @@ pub(super) async fn run(shared: Arc<Shared>, incoming: Incoming, mut stranger: S
 async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitted> {
     for _ in 0..LOGIN_TRIES {
         let mut stream = connection.accept_stream().await.ok()?;
-        let request = read_request(connection, &mut stream).await?;
+        let request = read_request(connection, &mut stream, STRANGER_FRAME_BYTES_MAX).await?;
         let admitted = match request {
             DirectoryRequest::Login(login) => login::log_in(shared, connection, *login).await,
             DirectoryRequest::PutPrekey(_)
@@ -147,7 +147,7 @@ async fn take_requests(shared: &Arc<Shared>, session: &Arc<Session>, answers: &m
 /// Answers the request of one stream within its deadline.
 async fn answer(shared: Arc<Shared>, session: Arc<Session>, mut stream: Stream) {
     let exchange = async {
-        let Some(request) = read_request(&session.connection, &mut stream).await else { return };
+        let Some(request) = read_request(&session.connection, &mut stream, FRAME_BYTES_MAX).await else { return };
         let deletes = matches!(request, DirectoryRequest::DeleteAccount { .. });
         let answer = if session.is_replaced() {
             Err(Refusal::SessionEnded)
@@ -170,9 +170,9 @@ async fn answer(shared: Arc<Shared>, session: Arc<Session>, mut stream: Stream) 
 
 /// Reads the one frame of a request stream. Malformed ones close the connection; `None` then, and when the other side
 /// gave the stream up.
-async fn read_request(connection: &Connection, stream: &mut Stream) -> Option<DirectoryRequest> {
+async fn read_request(connection: &Connection, stream: &mut Stream, bytes_max: usize) -> Option<DirectoryRequest> {
     let read = async {
-        let request = stream.read_frame().await?;
+        let request = stream.read_frame_of_at_most(bytes_max).await?;
         stream.expect_end().await?;
         Ok(request)
     };

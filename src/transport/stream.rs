@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::connection::TransportError;
 use super::endpoint::quinn_code;
-use crate::wire::codec::{self, HEADER_BYTES};
+use crate::wire::codec::{self, CodecError, HEADER_BYTES};
+use crate::wire::limits::FRAME_BYTES_MAX;
 use crate::wire::refusal::CloseCode;
 
 /// File streams go behind control streams, which have priority 0.
@@ -40,9 +41,21 @@ impl Stream {
     /// # Errors
     /// [`TransportError::BadFrame`] or [`TransportError::Truncated`], or whatever ended stream or connection.
     pub async fn read_frame<T: DeserializeOwned>(&mut self) -> Result<T, TransportError> {
+        self.read_frame_of_at_most(FRAME_BYTES_MAX).await
+    }
+
+    /// Reads one frame whose body is not longer than this.
+    ///
+    /// # Errors
+    /// As [`Self::read_frame`].
+    pub async fn read_frame_of_at_most<T: DeserializeOwned>(&mut self, bytes_max: usize) -> Result<T, TransportError> {
         let mut header = [0; HEADER_BYTES];
         self.receive.read_exact(&mut header).await.map_err(read_exact_error)?;
-        let mut body = vec![0; codec::body_bytes(header)?];
+        let bytes = codec::body_bytes(header)?;
+        if bytes > bytes_max {
+            return Err(CodecError::TooLong { bytes }.into());
+        }
+        let mut body = vec![0; bytes];
         self.receive.read_exact(&mut body).await.map_err(read_exact_error)?;
         Ok(codec::decode(&body)?)
     }
@@ -54,7 +67,7 @@ impl Stream {
     pub async fn expect_end(&mut self) -> Result<(), TransportError> {
         match self.read().await? {
             None => Ok(()),
-            Some(more) => Err(codec::CodecError::Trailing(more.len()).into()),
+            Some(more) => Err(CodecError::Trailing(more.len()).into()),
         }
     }
 

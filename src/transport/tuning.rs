@@ -45,8 +45,8 @@ const STREAMS_BEFORE_LOGIN: u32 = 2;
 const STREAMS_AFTER_LOGIN: u32 = 8;
 /// One control frame and its header fit; quinn 0.11 cannot change it for a live connection.
 const CONTROL_STREAM_WINDOW: u32 = 64 * 1024 + 1024;
-/// A connection window of one stream before login, so that a stranger pins no more than that.
-const CONTROL_WINDOW_BEFORE_LOGIN: u32 = CONTROL_STREAM_WINDOW;
+/// A connection window of one login before it, on all streams together: what a stranger sends and nobody reads.
+const CONTROL_WINDOW_BEFORE_LOGIN: u32 = 4 * 1024 + 256;
 /// And after it.
 const CONTROL_WINDOW_AFTER_LOGIN: u32 = 256 * 1024;
 

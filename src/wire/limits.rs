@@ -6,6 +6,10 @@ use std::time::Duration;
 /// A control frame's body: the largest envelope (24 KiB) and a page of a listing fit, a memory attack does not.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 
+/// A control frame of somebody who has not logged in: a login with the longest name and password fits, so that a
+/// thousand strangers cannot make the directory hold much.
+pub const STRANGER_FRAME_BYTES_MAX: usize = 4 * 1024;
+
 /// A text with signature and header fits the largest padding bucket of an envelope (16 KiB).
 pub const TEXT_BYTES_MAX: usize = 15 * 1024;
 
@@ -75,8 +79,13 @@ pub const UNAUTHENTICATED_PER_SOURCE_MAX: usize = 64;
 /// Connections of all sources that have not logged in.
 pub const UNAUTHENTICATED_MAX: usize = 1_024;
 
-/// Handshakes under way before the directory asks each newcomer to prove its address (QUIC Retry).
-pub const HANDSHAKES_BEFORE_RETRY: usize = 64;
+/// Handshakes under way, or given up within [`ABANDONED_REMEMBERED`] without proof of the address, before the directory
+/// asks each newcomer to prove its address (QUIC Retry). Each can make it send 5 KiB more than it received; asking
+/// costs honest people a round trip.
+pub const HANDSHAKES_BEFORE_RETRY: usize = 16;
+
+/// How long a handshake counts that came to nothing, and whose first packet may have been forged.
+pub const ABANDONED_REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Sessions of one account beside the resident one.
 pub const ERRANDS_PER_ACCOUNT_MAX: usize = 8;

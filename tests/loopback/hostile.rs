@@ -1,9 +1,10 @@
 //! Clients that break every rule: the directory and the peers answer or hang up, and go on serving honest people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use qchat::clock::now_millis;
 use qchat::seal::identity::{IdentityKey, spki};
@@ -19,9 +20,9 @@ use qchat::wire::catalog::{Cursor, Entry, EntryKind, Query, Scope};
 use qchat::wire::codec;
 use qchat::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
 use qchat::wire::ids::{
-    DialId, DirectoryFingerprint, FileDigest, FileSize, MessageId, Password, Pattern, PeerKey, PrekeyId,
+    DialId, DirectoryFingerprint, FileDigest, FileSize, InviteToken, MessageId, Password, Pattern, PeerKey, PrekeyId,
 };
-use qchat::wire::limits::FRAME_BYTES_MAX;
+use qchat::wire::limits::{FRAME_BYTES_MAX, PASSWORD_BYTES_MAX, STRANGER_FRAME_BYTES_MAX};
 use qchat::wire::message::{Envelope, EnvelopeHeader};
 use qchat::wire::refusal::{CloseCode, Refusal};
 use qchat::wire::rendezvous::DialRequest;
@@ -267,27 +268,34 @@ async fn datagrams_of_garbage_harm_nobody() {
 
 /// First packets of connections that will never be continued: as a real client sends them.
 async fn first_packets(count: usize) -> Vec<Vec<u8>> {
+    first_flights(count).await.into_iter().map(|mut flight| flight.swap_remove(0)).collect()
+}
+
+/// The two packets that each of them begins with.
+async fn first_flights(count: usize) -> Vec<Vec<Vec<u8>>> {
     let nowhere = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = nowhere.local_addr().unwrap();
     let identity = IdentityKey::generate(&mut OsRandom);
     let any = "127.0.0.1:0".parse().unwrap();
     let endpoint = Endpoint::peer(any, &identity, AnnouncedDials::default(), Network::default()).unwrap();
     let mut attempts = JoinSet::new();
-    let mut seen = BTreeSet::new();
-    let mut packets = Vec::new();
+    let mut begun: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut flights = Vec::new();
     let mut datagram = vec![0; 2_048];
-    while packets.len() < count {
+    while flights.len() < count {
         let endpoint = endpoint.clone();
         attempts.spawn(async move { endpoint.connect_directory(address, None).await.map(|_| ()) });
-        // The ClientHello takes two packets: the first alone names a connection that has not been seen.
+        // The ClientHello takes two packets.
         for _ in 0..2 {
             let (length, _) = in_time(nowhere.recv_from(&mut datagram)).await.unwrap();
-            if seen.insert(datagram[6..26].to_vec()) {
-                packets.push(datagram[..length].to_vec());
+            let packets = begun.entry(datagram[6..26].to_vec()).or_default();
+            packets.push(datagram[..length].to_vec());
+            if packets.len() == 2 {
+                flights.push(packets.clone());
             }
         }
     }
-    packets
+    flights
 }
 
 #[tokio::test]
@@ -300,6 +308,45 @@ async fn half_handshakes_do_not_keep_honest_people_out() {
     // The directory answers these, and hears no more of them.
     in_time(socket.recv_from(&mut vec![0; 2_048])).await.unwrap();
     honest_people_get_in(&directory).await;
+}
+
+#[tokio::test]
+async fn those_who_never_answer_are_sent_less_than_came_in_their_name() {
+    let directory = TestDirectory::start();
+    let victim = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut forged = 0;
+    for packet in first_flights(100).await.concat() {
+        forged += victim.send_to(&packet, directory.place.address).await.unwrap();
+    }
+    let mut sent = 0;
+    let mut datagram = vec![0; 65_536];
+    // The directory sends again what it hears no answer to, later and later, until it may not or gives up.
+    while let Ok(length) = tokio::time::timeout(Duration::from_secs(2), victim.recv(&mut datagram)).await {
+        sent += length.unwrap();
+    }
+    assert!(sent > 0 && sent <= forged, "{sent} bytes were sent for {forged}");
+    honest_people_get_in(&directory).await;
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_make_the_directory_wait_for_a_long_frame() {
+    let directory = TestDirectory::start();
+    let stranger = RawClient::stranger(&directory).await;
+    let mut stream = stranger.connection.open_stream().await.unwrap();
+    let announced = u32::try_from(STRANGER_FRAME_BYTES_MAX + 1).unwrap();
+    stream.write(announced.to_le_bytes().to_vec().into()).await.unwrap();
+    let reason = in_time(stranger.connection.closed()).await;
+    assert!(matches!(reason, TransportError::Closed(CloseCode::BadFrame)), "{reason}");
+}
+
+#[tokio::test]
+async fn the_longest_login_fits() {
+    let directory = TestDirectory::start();
+    let stranger = RawClient::stranger(&directory).await;
+    let password = Some(Password::parse(&"p".repeat(PASSWORD_BYTES_MAX)).unwrap());
+    let token = Some(InviteToken::from_bytes([7; 16]));
+    let login = Login { password, token, register: true, ..stranger.login("the-longest-name-of-32-letters-x", ERRAND) };
+    assert!(stranger.log_in(login).await.is_ok());
 }
 
 /// Believes any server, and notes whether one showed a key.
