@@ -104,9 +104,9 @@ async fn take_back(shared: &Shared, login: &Login) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Ends the sessions of the account's other keys, and has those told whose messages came back.
+/// Ends the sessions of the account's other keys, tells others of the new one, and senders of what came back.
 fn announce(shared: &Shared, login: &Login, senders: &[PeerName]) {
-    shared.registry.end_other_keys(&login.name, login.key);
+    shared.registry.key_changed(&login.name, login.key);
     for sender in senders {
         shared.registry.wake(sender);
     }

@@ -152,6 +152,13 @@ pub enum DirectoryPush {
         /// Why.
         refusal: Refusal,
     },
+    /// The key of an account is another one now. A hint, as presence is. Answer: [`PushReply::Taken`].
+    KeyChanged {
+        /// Whose.
+        name: PeerName,
+        /// The key it has now.
+        key: PeerKey,
+    },
 }
 
 /// What a peer answers to a push.

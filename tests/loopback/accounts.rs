@@ -11,7 +11,7 @@ use qchat::peer::handle::Command;
 use qchat::seal::identity::IdentityKey;
 use qchat::wire::account::{Login, LoginKind};
 use qchat::wire::directory::{DirectoryReply, DirectoryRequest};
-use qchat::wire::ids::{InviteToken, MessageId, Password};
+use qchat::wire::ids::{InviteToken, MessageId, Password, PeerKey};
 use qchat::wire::refusal::Refusal;
 use tokio::task::JoinSet;
 
@@ -303,6 +303,38 @@ async fn what_was_sealed_to_a_replaced_key_comes_back_once_and_is_sent_again() {
     let mut alice = alice.stop().await.resident().await;
     hears_of_nothing_more(&mut alice, &bob).await;
     drop(bobs_old);
+}
+
+/// The news of another key: whose, and whether it is kept out.
+async fn key_change(peer: &mut TestPeer) -> (String, PeerKey, bool) {
+    peer.until(|event| match event {
+        Event::KeyChanged { name, new, held, .. } => Some((name.to_string(), *new, *held)),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn contacts_are_told_of_a_new_key_at_once_and_strangers_are_not() {
+    let directory = TestDirectory::start();
+    let mut alice = TestPeer::join(&directory, "alice").await;
+    let mut carol = TestPeer::join(&directory, "carol").await;
+    let mut dave = TestPeer::join(&directory, "dave").await;
+    let bobs = TestPeer::join(&directory, "bob").await.stop().await;
+    for (peer, mark) in [(&alice, false), (&carol, true)] {
+        peer.ask(Command::Verify { name: name("bob"), mark }).await.unwrap();
+    }
+    let bob = Machine::new(directory.place, "bob").start(LoginKind::Resident, Some(PASSWORD), false).await.unwrap();
+    assert_eq!(key_change(&mut alice).await, ("bob".to_owned(), bob.key(), false));
+    assert_eq!(key_change(&mut carol).await, ("bob".to_owned(), bob.key(), true));
+    bob.say("dave", "hello, stranger").await;
+    let told = dave.until(|event| match event {
+        Event::Message { .. } => Some(false),
+        Event::KeyChanged { .. } => Some(true),
+        _ => None,
+    });
+    assert!(!told.await, "dave has never heard of bob");
+    drop(bobs);
 }
 
 #[tokio::test]

@@ -189,7 +189,8 @@ impl Owner {
             DirectoryPush::Delivery(_)
             | DirectoryPush::Presence { .. }
             | DirectoryPush::KeyRequested { .. }
-            | DirectoryPush::Returned { .. } => Ok(PushReply::Taken),
+            | DirectoryPush::Returned { .. }
+            | DirectoryPush::KeyChanged { .. } => Ok(PushReply::Taken),
         };
         stream.write_frame(&answer).await.unwrap();
         stream.finish();
