@@ -31,6 +31,10 @@ const PASSWORD_ATTEMPTS_MAX: usize = 3;
 /// How often a login is tried again while the account's owner is asked.
 const OWNER_ASKED_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Whoever replaced the key had the password, and it still is the account's.
+const TAKEN_BACK: &str = "* the account is yours again; whoever replaced its key knows the password and can come again: \
+                          change it with `qchat account password`";
+
 /// The directory's key that this person trusts: by a link, by an earlier visit, or by their answer now.
 pub(super) async fn trusted_fingerprint(settings: &Settings, output: &Output) -> Result<DirectoryFingerprint, Failure> {
     let address = settings.server.directory.to_string();
@@ -108,19 +112,25 @@ pub(super) async fn log_in(
         admission.password = Some(prompt::password_from(file)?);
     }
     let mut attempts = 0;
+    let mut owner_asked = false;
     while attempts <= PASSWORD_ATTEMPTS_MAX {
         let starting = Peer::start(account.clone(), profile.clone(), &admission, settings.network);
         match patiently(settings, output, starting).await {
             Ok(peer) => {
                 pin_proven(settings, fingerprint)?;
+                if admission.undo {
+                    output.talk(TAKEN_BACK);
+                }
                 return Ok(peer);
             }
             Err(LoginFailure::Failed(failure)) => return Err(failure),
             Err(LoginFailure::Refused(Refusal::OwnerAsked { seconds })) => {
-                output.talk(&format!(
-                    "* {} is logged in with another key, so its owner is asked there, for {seconds} s at most",
-                    settings.user
-                ));
+                if !std::mem::replace(&mut owner_asked, true) {
+                    output.talk(&format!(
+                        "* {} is logged in with another key, so its owner is asked there, for {seconds} s at most",
+                        settings.user
+                    ));
+                }
                 tokio::time::sleep(OWNER_ASKED_INTERVAL).await;
                 continue;
             }

@@ -228,8 +228,9 @@ impl Output {
                 format!("{kind:<8}  {address}  since {} UTC{this}", clock_time(*since))
             }
             Event::Invited { link, .. } => {
+                let link = link.expose();
                 let picture = if is_read_by_a_person() { qr_code::lines(link) } else { None };
-                picture.map_or_else(|| link.clone(), |picture| format!("{picture}\n{link}"))
+                picture.map_or_else(|| link.to_owned(), |picture| format!("{picture}\n{link}"))
             }
             Event::Offer { from, id, name, size, .. } => format!(
                 "* {from} offers {} ({}): /accept {id:.8} or /decline {id:.8}",

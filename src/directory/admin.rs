@@ -175,12 +175,12 @@ async fn run(shared: &Shared, request: AdminRequest, address: SocketAddr) -> Res
         AdminRequest::Users => return users(shared).await,
         AdminRequest::Disable { name } => {
             shared.store.set_disabled(&name, true).await?;
-            shared.registry.close_account(&name, None);
+            close(shared, &name);
         }
         AdminRequest::Enable { name } => shared.store.set_disabled(&name, false).await?,
         AdminRequest::Delete { name } => {
             shared.store.delete_account(&name, None, now_millis()).await?;
-            shared.registry.close_account(&name, None);
+            close(shared, &name);
         }
         AdminRequest::ResetPassword { name } => return Ok(vec![reset_password(shared, name).await?]),
         AdminRequest::Invite => {
@@ -192,6 +192,12 @@ async fn run(shared: &Shared, request: AdminRequest, address: SocketAddr) -> Res
         AdminRequest::EndSessions { name } => shared.registry.end_all(&name),
     }
     Ok(Vec::new())
+}
+
+/// Ends what an account has going on: its sessions, and the keys that wait for its owner's answer.
+fn close(shared: &Shared, name: &PeerName) {
+    shared.login_limits.key_requests().forget(name);
+    shared.registry.close_account(name, None);
 }
 
 async fn users(shared: &Shared) -> Result<Vec<AdminRow>, Refusal> {

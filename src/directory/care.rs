@@ -26,6 +26,7 @@ pub(super) async fn delete(shared: &Shared, session: &Session, name: &PeerName) 
         return Err(Refusal::NotYourName);
     }
     shared.store.delete_account(&session.name, Some(session.key), now_millis()).await?;
+    shared.login_limits.key_requests().forget(&session.name);
     shared.registry.close_account(&session.name, Some(session));
     tracing::info!(peer = %session.name, "account deleted");
     Ok(DirectoryReply::Done)

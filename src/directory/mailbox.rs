@@ -1,5 +1,5 @@
-//! Pushes to one session: the envelopes that wait for its account, one at a time in the order of their arrival, and
-//! who comes and goes. An envelope is forgotten only after its recipient has it on disk.
+//! Pushes to one session: the envelopes that wait for its account, one at a time in the order of their arrival, its
+//! messages that came back, and who comes and goes. What waits is forgotten only after the peer has it on disk.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use tokio::sync::{Mutex, mpsc};
 use super::registry::Session;
 use super::session::is_violation;
 use super::shared::Shared;
-use super::store::Waiting;
+use super::store::{Returned, Waiting};
 use crate::wire::directory::{DirectoryPush, PushAnswer, PushReply};
-use crate::wire::refusal::CloseCode;
+use crate::wire::refusal::{CloseCode, Refusal};
 
 /// Envelopes read from the store at a time: 200 KiB at most.
 const BATCH: usize = 8;
@@ -21,11 +21,13 @@ struct NotTaken;
 /// Pushes an account's mailbox to a session for as long as that is the one to get it.
 pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, turn: Arc<Mutex<()>>) {
     // What the session left stays in the store, and is pushed again to the next session only.
-    let mut after = 0;
+    let (mut after, mut after_returned) = (0, 0);
     loop {
         session.mail.notified().await;
         let held = turn.lock().await;
-        if drain(&shared, &session, &mut after).await.is_err() {
+        if drain_returned(&shared, &session, &mut after_returned).await.is_err()
+            || drain(&shared, &session, &mut after).await.is_err()
+        {
             return;
         }
         drop(held);
@@ -61,6 +63,45 @@ async fn drain(shared: &Shared, session: &Session, after: &mut i64) -> Result<()
             push_envelope(shared, session, envelope).await?;
         }
     }
+}
+
+/// Tells the sender which messages will not arrive.
+async fn drain_returned(shared: &Shared, session: &Session, after: &mut i64) -> Result<(), NotTaken> {
+    loop {
+        let returned = match shared.store.returned(&session.name, *after, BATCH).await {
+            Ok(returned) => returned,
+            Err(error) => {
+                tracing::error!(peer = %session.name, %error, "returned messages not read");
+                return Ok(());
+            }
+        };
+        if returned.is_empty() {
+            return Ok(());
+        }
+        for message in returned {
+            if !shared.registry.collects(session) {
+                return Ok(());
+            }
+            *after = message.number;
+            push_returned(shared, session, message).await?;
+        }
+    }
+}
+
+async fn push_returned(shared: &Shared, session: &Session, returned: Returned) -> Result<(), NotTaken> {
+    let Returned { number, to, id } = returned;
+    match push(session, &DirectoryPush::Returned { to, id, refusal: Refusal::KeyChanged }).await? {
+        Ok(PushReply::Taken) => {
+            if let Err(error) = shared.store.delete_returned(number).await {
+                // Its sender is told again in the next session, and knows it by its id.
+                tracing::error!(peer = %session.name, number, %error, "returned message not deleted");
+            }
+        }
+        Ok(PushReply::Left) => tracing::debug!(peer = %session.name, number, "returned message left"),
+        Err(refusal) => tracing::debug!(peer = %session.name, number, %refusal, "returned message refused"),
+        Ok(PushReply::Candidates(_)) => return Err(end(session, CloseCode::BadFrame)),
+    }
+    Ok(())
 }
 
 async fn push_envelope(shared: &Shared, session: &Session, waiting: Waiting) -> Result<(), NotTaken> {

@@ -58,8 +58,12 @@ pub(super) async fn bring(
             ask_owner(shared, address, login, account.key)?;
         }
     }
-    shared.store.replace_key(&login.name, account.key, login.key, now_millis()).await?;
-    shared.registry.end_other_keys(&login.name, login.key);
+    // A request may be granted that was asked before the operator closed the account.
+    if account.disabled {
+        return Err(Refusal::Disabled);
+    }
+    let senders = shared.store.replace_key(&login.name, account.key, login.key, now_millis()).await?;
+    announce(shared, login, &senders);
     tracing::info!(peer = %login.name, key = %login.key, old = %account.key, "key replaced");
     Ok(())
 }
@@ -93,10 +97,19 @@ async fn check_password(
 
 /// Undoes the replacement of a key: its holder is the account's owner again, and all others are out.
 async fn take_back(shared: &Shared, login: &Login) -> Result<(), Refusal> {
-    shared.store.take_back(&login.name, login.key, undo_since(now_millis())).await?;
-    shared.registry.end_other_keys(&login.name, login.key);
+    let now = now_millis();
+    let senders = shared.store.take_back(&login.name, login.key, undo_since(now), now).await?;
+    announce(shared, login, &senders);
     tracing::info!(peer = %login.name, key = %login.key, "account taken back");
     Ok(())
+}
+
+/// Ends the sessions of the account's other keys, tells others of the new one, and senders of what came back.
+fn announce(shared: &Shared, login: &Login, senders: &[PeerName]) {
+    shared.registry.key_changed(&login.name, login.key);
+    for sender in senders {
+        shared.registry.wake(sender);
+    }
 }
 
 /// A key that was replaced before this time may not undo it.

@@ -148,9 +148,10 @@ impl Registry {
         }
     }
 
-    /// Ends the sessions of an account that hold another key than the one it has now.
-    pub(super) fn end_other_keys(&self, name: &PeerName, key: PeerKey) {
+    /// Ends the sessions of an account that hold another key than the one it has now, and tells the others of it.
+    pub(super) fn key_changed(&self, name: &PeerName, key: PeerKey) {
         let present = self.lock();
+        present.tell_others(name, &DirectoryPush::KeyChanged { name: name.clone(), key });
         let Some(sessions) = present.accounts.get(name) else { return };
         for session in sessions.all().filter(|session| session.key != key) {
             session.replace();
@@ -276,17 +277,20 @@ impl Present {
         Ok(())
     }
 
-    /// Tells every other resident who came or went, while the directory is small. A hint: whoever has too many waiting
-    /// misses it.
     fn announce(&self, name: &PeerName, online: bool) {
+        self.tell_others(name, &DirectoryPush::Presence { name: name.clone(), online });
+    }
+
+    /// Tells every other resident about somebody, while the directory is small. A hint: whoever has too many waiting
+    /// misses it.
+    fn tell_others(&self, name: &PeerName, push: &DirectoryPush) {
         if self.online > PRESENCE_TO_ALL_MAX {
             return;
         }
         let residents = self.accounts.values().filter_map(|sessions| sessions.resident.as_ref());
         for resident in residents.filter(|resident| resident.name != *name) {
-            let push = DirectoryPush::Presence { name: name.clone(), online };
-            if resident.pushes.try_send(push).is_err() {
-                tracing::debug!(peer = %resident.name, "presence push dropped");
+            if resident.pushes.try_send(push.clone()).is_err() {
+                tracing::debug!(peer = %resident.name, about = %name, "push dropped");
             }
         }
     }

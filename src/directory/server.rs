@@ -312,6 +312,7 @@ fn lock_folder(data: &Path) -> Result<File, DirectoryError> {
 async fn expire(shared: Arc<Shared>) {
     let days_ago = |days: u64| UnixMillis(now_millis().0.saturating_sub(days * DAY_MILLIS));
     report_expired("envelopes", shared.store.expire_envelopes(days_ago(MAILBOX_DAYS)).await);
+    report_expired("returned messages", shared.store.expire_returned(days_ago(MAILBOX_DAYS)).await);
     report_expired("replaced keys", shared.store.expire_key_changes(undo_since(now_millis())).await);
     report_expired("invitations", shared.store.expire_invitations(now_millis()).await);
     report_expired("deleted names", shared.store.expire_deleted_names(days_ago(DELETED_NAME_DAYS)).await);

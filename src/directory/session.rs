@@ -7,6 +7,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -26,6 +27,9 @@ use crate::wire::refusal::{CloseCode, Refusal};
 
 /// A person mistypes a password; who needs more connects again.
 const LOGIN_TRIES: usize = 5;
+
+/// How long a session whose account was deleted has to leave by itself.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Requests of one session that are answered at a time, as many as it may have streams.
 const REQUESTS_AT_ONCE: usize = 8;
@@ -159,6 +163,8 @@ async fn answer(shared: Arc<Shared>, session: Arc<Session>, mut stream: Stream) 
             stream.wait_sent().await;
         }
         if is_last {
+            // Whoever asked goes by itself when it has read the answer; closing earlier would look like a failure there.
+            drop(timeout(FAREWELL, session.connection.closed()).await);
             session.connection.close(CloseCode::AccountClosed);
         }
     };

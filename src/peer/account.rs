@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::commands::Rows;
 use super::context::{Context, unexpected};
-use super::event::Event;
+use super::event::{Event, InviteLink};
 use super::failure::{Failure, FailureKind};
 use crate::wire::account::{LoginKind, SessionInfo};
 use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
@@ -48,7 +48,7 @@ pub(super) async fn invite(context: &Context, name: Option<&PeerName>, rows: &Ro
     match context.ask_directory(&DirectoryRequest::Invite).await? {
         DirectoryReply::Invited { token, expires } => {
             let link = context.account.directory.link(name, context.account.fingerprint, Some(&token));
-            rows.row(Event::Invited { link, expires }).await;
+            rows.row(Event::Invited { link: InviteLink::new(link), expires }).await;
             Ok(())
         }
         other => Err(unexpected(&other)),

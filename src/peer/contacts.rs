@@ -9,6 +9,7 @@ use crate::protocol::trust::{Trust, Verdict};
 use crate::seal::safety_number::SafetyNumber;
 use crate::storage::contacts;
 use crate::wire::account::{Identity, LoginKind};
+use crate::wire::directory::{PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::refusal::CloseCode;
 
@@ -28,6 +29,21 @@ pub(super) async fn meet(context: &Context, name: &PeerName, shown: PeerKey) -> 
         }
     }
     Ok(shown)
+}
+
+/// Takes the directory's word that somebody has another key; only contacts matter.
+pub(super) async fn key_changed(context: &Context, name: &PeerName, key: PeerKey) -> PushAnswer {
+    let met = async {
+        match contacts::known(context.database(), name).await? {
+            Some(_) => meet(context, name, key).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    if let Err(failure) = met.await {
+        // It is held back, which the person was told; or it is met again when it is talked to.
+        tracing::info!(%name, %key, %failure, "the new key is not talked to");
+    }
+    Ok(PushReply::Taken)
 }
 
 /// A person as the directory knows them, with a key that may be talked to.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::context::{Context, unexpected, unreachable_directory};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::{account, inbox, peer_links};
+use super::{account, contacts, inbox, outbox, peer_links};
 use crate::clock::now_millis;
 use crate::protocol::backoff::Backoff;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
@@ -345,6 +345,8 @@ async fn answer(context: &Context, stream: &mut Stream) -> Result<(), TransportE
             Ok(PushReply::Taken)
         }
         DirectoryPush::KeyRequested { key, source } => account::key_requested(context, key, source),
+        DirectoryPush::KeyChanged { name, key } => contacts::key_changed(context, &name, key).await,
+        DirectoryPush::Returned { to, id, refusal } => outbox::take_returned(context, to, id, refusal).await,
     };
     stream.write_frame(&answer).await?;
     stream.finish();

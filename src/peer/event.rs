@@ -1,6 +1,7 @@
 //! Everything a peer tells its faces. The JSON form of these is what `--json` prints and what scripts depend on: fields
 //! are added, never renamed.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -117,7 +118,7 @@ pub enum Event {
     /// An invitation was made: it admits one new account.
     Invited {
         /// What the invited person gives to `--server`. It is a secret until it is used.
-        link: String,
+        link: InviteLink,
         /// It admits nobody after this time.
         expires: UnixMillis,
     },
@@ -271,6 +272,30 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+}
+
+/// The link of an invitation. It admits whoever has it, so it shows itself to nobody but faces.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InviteLink(String);
+
+impl InviteLink {
+    /// Takes the whole link.
+    pub fn new(link: String) -> Self {
+        Self(link)
+    }
+
+    /// The link, to show to the person who asked for it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for InviteLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InviteLink(..)")
+    }
 }
 
 /// What a message is.

@@ -80,6 +80,10 @@ async fn outcome(
                 rows.row(Event::Sent { to, name, size, digest, offer }).await;
                 return Ok(());
             }
+            Ok(Event::NotSent { to, id: returned, what, failure }) if returned == id => {
+                rows.row(Event::NotSent { to, id, what, failure: failure.clone() }).await;
+                return Err(failure);
+            }
             Ok(Event::OfferDeclined { offer, .. }) if offer == id => {
                 return Err(Failure::new(FailureKind::Declined, format!("{to} declined the file")));
             }

@@ -18,8 +18,9 @@ use crate::protocol::backoff::Backoff;
 use crate::seal::random::{self, OsRandom};
 use crate::seal::{envelope, prekey};
 use crate::storage::messages::{self, Fate, Outgoing};
-use crate::wire::account::SignedPrekey;
-use crate::wire::directory::DirectoryRequest;
+use crate::storage::shares;
+use crate::wire::account::{LoginKind, SignedPrekey};
+use crate::wire::directory::{DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{MessageId, PeerName};
 use crate::wire::message::{Body, InnerMessage};
 use crate::wire::refusal::Refusal;
@@ -34,6 +35,9 @@ pub(super) struct Enqueue {
     /// Told once the message is on this disk.
     pub(super) written: oneshot::Sender<Result<(), Failure>>,
 }
+
+/// What there is to do when a message was for a key that its recipient does not have any more.
+const SEND_AGAIN: &str = "send it again to use the new key";
 
 /// A prekey is asked for again after this many attempts that found it changed.
 const RESEAL_ATTEMPTS_MAX: u32 = 4;
@@ -158,9 +162,41 @@ async fn send_oldest(context: &Context, prekeys: &mut HashMap<PeerName, SignedPr
         Err(failure) if is_final(&failure) => (Fate::Refused, Event::NotSent { to, id, what, failure }),
         Err(failure) => return Err(failure),
     };
-    messages::settle_outgoing(context.database(), id, fate).await?;
-    context.tell(event);
+    // It may have come back before the answer that it was stored.
+    if messages::settle_outgoing(context.database(), id, fate).await? {
+        context.tell(event);
+    }
     Ok(true)
+}
+
+/// Takes the news that a stored message will not arrive. The person is told once, however often it comes.
+pub(super) async fn take_returned(context: &Context, to: PeerName, id: MessageId, refusal: Refusal) -> PushAnswer {
+    match context.account.kind {
+        LoginKind::Resident => {}
+        LoginKind::Errand { .. } => return Ok(PushReply::Left),
+    }
+    note_returned(context, to, id, refusal).await.map(|()| PushReply::Taken).map_err(|failure| {
+        tracing::error!(%failure, "the news of a returned message was left at the directory");
+        Refusal::Storage
+    })
+}
+
+async fn note_returned(context: &Context, to: PeerName, id: MessageId, refusal: Refusal) -> Result<(), Failure> {
+    let returned = messages::take_returned(context.database(), &to, context.key(), id).await?;
+    let Some(Outgoing { message, .. }) = returned else { return Ok(()) };
+    if matches!(message.body, Body::Offer(_)) {
+        shares::remove_offered(context.database(), id, message.recipient).await?;
+    }
+    // What is sent again is then for the key they have now.
+    if let Err(failure) = contacts::identify(context, &to).await {
+        tracing::info!(%failure, "the key that a returned message should be sent to is not known yet");
+    }
+    let failure = match refusal {
+        Refusal::KeyChanged => Failure::from(refusal).hint(SEND_AGAIN),
+        other => Failure::from(other),
+    };
+    context.tell(Event::NotSent { to, id, what: What::of(&message.body), failure });
+    Ok(())
 }
 
 /// Whether another attempt would end the same way.
@@ -201,7 +237,7 @@ async fn deliver(
         };
         // What was written for the old key does not go to the new one before its writer has heard of the change.
         if signed.prekey.identity != message.recipient {
-            return Err(Failure::from(Refusal::KeyChanged).hint("send it again to use the new key"));
+            return Err(Failure::from(Refusal::KeyChanged).hint(SEND_AGAIN));
         }
         let sealed = envelope::seal(context.identity(), message, &signed, &mut OsRandom)
             .map_err(|error| Failure::new(FailureKind::Integrity, error.to_string()))?;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! out: sending -> stored            in: new -> shown
-//!         `-----> refused
+//!         |          | its recipient's key was replaced before they took it
+//!         `----------`--> refused
 //! ```
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -101,22 +102,52 @@ pub async fn outbox(database: &Database, sender: PeerKey, limit: u32) -> Result<
         .await
 }
 
-/// Notes what became of a message in the outbox.
+/// Notes what became of a message in the outbox. Says `false` when that is known already.
 ///
 /// # Errors
 /// [`DatabaseError`] when the profile cannot be written.
-pub async fn settle_outgoing(database: &Database, id: MessageId, fate: Fate) -> Result<(), DatabaseError> {
+pub async fn settle_outgoing(database: &Database, id: MessageId, fate: Fate) -> Result<bool, DatabaseError> {
     let state = match fate {
         Fate::Stored => "stored",
         Fate::Refused => "refused",
     };
     database
         .run(move |sql| {
-            sql.execute(
+            let settled = sql.execute(
                 "UPDATE message SET state = ?2 WHERE direction = 'out' AND id = ?1 AND state = 'sending'",
                 params![id.as_bytes(), state],
             )?;
-            Ok(())
+            Ok(settled > 0)
+        })
+        .await
+}
+
+/// Notes that a message came back, and gives it. `None` when there is no such message, or that is known already.
+///
+/// One that is `sending` may come back too: the directory took it, and its answer is still on the way.
+///
+/// # Errors
+/// [`DatabaseError`] when the profile cannot be written.
+pub async fn take_returned(
+    database: &Database,
+    to: &PeerName,
+    sender: PeerKey,
+    id: MessageId,
+) -> Result<Option<Outgoing>, DatabaseError> {
+    let to = to.clone();
+    database
+        .run(move |sql| {
+            let returned = sql
+                .query_row(
+                    &format!(
+                        "UPDATE message SET state = 'refused' WHERE direction = 'out' AND peer = ?1 AND id = ?2
+                         AND state IN ('sending', 'stored') RETURNING {COLUMNS}"
+                    ),
+                    params![to.as_str(), id.as_bytes()],
+                    StoredRow::read,
+                )
+                .optional()?;
+            Ok(returned.and_then(|row| row.outgoing(sender)))
         })
         .await
 }

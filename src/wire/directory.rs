@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Identity, LoggedIn, Login, SessionInfo, SignedPrekey};
 use super::catalog::{Cursor, Entry, Found, Query};
-use super::ids::{FileName, InviteToken, Password, PeerKey, PeerName, UnixMillis};
+use super::ids::{FileName, InviteToken, MessageId, Password, PeerKey, PeerName, UnixMillis};
 use super::message::{Delivery, Envelope};
 use super::refusal::Refusal;
 use super::rendezvous::{DialAnnounced, DialGranted, DialRequest};
@@ -141,6 +141,23 @@ pub enum DirectoryPush {
         key: PeerKey,
         /// Where they are.
         source: std::net::IpAddr,
+    },
+    /// A message of ours that was stored will not arrive. Answer: [`PushReply::Taken`] once that is on the sender's
+    /// disk, or [`PushReply::Left`].
+    Returned {
+        /// For whom it was.
+        to: PeerName,
+        /// Which it is.
+        id: MessageId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The key of an account is another one now. A hint, as presence is. Answer: [`PushReply::Taken`].
+    KeyChanged {
+        /// Whose.
+        name: PeerName,
+        /// The key it has now.
+        key: PeerKey,
     },
 }
 

@@ -25,7 +25,9 @@ fn an_owner_is_asked_before_another_machine_takes_the_account() {
     let asked = old.event("key_requested");
     assert_eq!(asked["source"], "127.0.0.1");
     old.say(&format!("/deny-key {}", &asked["key"].as_str().unwrap()[..8]));
-    declined.outcome().expect_error(7, "the account's owner has declined this key");
+    let declined = declined.outcome();
+    declined.expect_error(7, "the account's owner has declined this key");
+    assert_eq!(declined.stderr.matches("its owner is asked there").count(), 1, "{}", declined.stderr);
 
     let third_machine = World::new();
     let phone = third_machine.person("alice", &directory);
@@ -48,7 +50,9 @@ fn a_replaced_key_takes_the_account_back() {
     let replaced = run(&owner, "who");
     replaced.expect_error(7, "this key was replaced from elsewhere; it can be undone for 168 h");
     assert!(replaced.stderr.contains("--take-back"), "{}", replaced.stderr);
-    run(&owner, "who --take-back").expect_code(0);
+    let taken = run(&owner, "who --take-back");
+    taken.expect_code(0);
+    assert!(taken.stderr.contains("change it with `qchat account password`"), "{}", taken.stderr);
     run(&owner, "who").expect_code(0);
     run(&thief, "who --take-back").expect_code(0); // it knows the password, so it may bring its key again
 }
@@ -130,6 +134,25 @@ fn an_operator_administers_over_the_socket_in_the_data_folder() {
     admin("user delete alice").expect_code(1);
     drop(directory);
     admin("user list").expect_code(10);
+}
+
+#[test]
+fn a_closed_account_forgets_who_waits_for_its_owners_answer() {
+    let (world, other_machine) = (World::new(), World::new());
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+    let mut peer = alice.peer();
+    let thief = other_machine.person("alice", &directory);
+    let waiting = as_known(&thief, "who");
+    peer.event("key_requested");
+    let admin = |words: &str| {
+        let data = world.path("data");
+        Process::spawn(world.qchat(&format!("admin --data {} user {words}", data.display()))).outcome()
+    };
+    admin("disable alice").expect_code(0);
+    waiting.outcome().expect_error(7, "this account is disabled");
+    admin("enable alice").expect_code(0);
+    alice.rows("who", &[]); // her key is still the account's
 }
 
 #[test]

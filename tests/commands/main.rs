@@ -5,6 +5,7 @@ mod chat;
 mod files;
 mod identity;
 mod program;
+mod renewal;
 mod secrets;
 mod terminal;
 mod trust;

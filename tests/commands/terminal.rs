@@ -181,6 +181,41 @@ fn a_wrong_password_can_be_typed_again() {
     assert_eq!(terminal.exit_code(), 0);
 }
 
+#[test]
+fn an_owner_takes_the_account_back_and_is_told_to_change_the_password() {
+    let (world, other_machine) = (World::new(), World::new());
+    let directory = world.directory();
+    let owner = known(&world, "alice", &directory);
+    let thief = other_machine.person("alice", &directory);
+    let mut theft = Terminal::open(&thief, "who");
+    theft.shows("[y/N]");
+    theft.types_line("y");
+    theft.shows("Password of alice");
+    theft.types_line(crate::program::PASSWORD);
+    assert_eq!(theft.exit_code(), 0);
+
+    for (answer, then) in [("n", "it can be undone for 168 h"), ("y", "change it with `qchat account password`")] {
+        let mut terminal = Terminal::open(&owner, "who");
+        terminal.shows("The key of alice was replaced 0 hours ago from elsewhere: take the account back? [y/N]");
+        terminal.types_line(answer);
+        terminal.shows(then);
+        assert_eq!(terminal.exit_code(), if answer == "y" { 0 } else { 7 });
+    }
+}
+
+#[test]
+fn an_invitation_comes_with_a_code_for_the_telephone() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = known(&world, "alice", &directory);
+
+    let mut terminal = Terminal::open(&alice, "invite bob");
+    terminal.shows("█ ▄▄▄▄▄ █");
+    terminal.shows("qchat://127.0.0.1");
+    terminal.shows("/bob#");
+    assert_eq!(terminal.exit_code(), 0);
+}
+
 /// Somebody who has an account and trusts the directory.
 fn known<'a>(world: &'a World, name: &'a str, directory: &Directory) -> Person<'a> {
     let person = world.person(name, directory);

@@ -116,6 +116,9 @@ fn pushes_of_a_directory_and_their_answers() {
     golden("push-presence", &DirectoryPush::Presence { name: name("bob"), online: true });
     let source = "192.0.2.1".parse().unwrap();
     golden("push-key-requested", &DirectoryPush::KeyRequested { key: key(), source });
+    let id = MessageId::from_bytes([3; 16]);
+    golden("push-returned", &DirectoryPush::Returned { to: name("bob"), id, refusal: Refusal::KeyChanged });
+    golden("push-key-changed", &DirectoryPush::KeyChanged { name: name("bob"), key: key() });
     golden::<PushAnswer>("push-reply-taken", &Ok(PushReply::Taken));
     golden::<PushAnswer>("push-reply-left", &Ok(PushReply::Left));
     golden::<PushAnswer>("push-reply-candidates", &Ok(PushReply::Candidates(addresses())));

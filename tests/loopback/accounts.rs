@@ -11,7 +11,7 @@ use qchat::peer::handle::Command;
 use qchat::seal::identity::IdentityKey;
 use qchat::wire::account::{Login, LoginKind};
 use qchat::wire::directory::{DirectoryReply, DirectoryRequest};
-use qchat::wire::ids::{InviteToken, Password};
+use qchat::wire::ids::{InviteToken, MessageId, Password, PeerKey};
 use qchat::wire::refusal::Refusal;
 use tokio::task::JoinSet;
 
@@ -250,4 +250,121 @@ async fn an_owner_sees_their_sessions_and_ends_the_others() {
     assert_eq!(errand.ask(DirectoryRequest::EndOtherSessions).await, Ok(DirectoryReply::Done));
     assert_eq!(alice.ended().await.unwrap_err().kind, FailureKind::LoggedInElsewhere);
     assert!(errand.ask(DirectoryRequest::Sessions).await.is_ok());
+}
+
+/// The next message of this peer that did not arrive, with the refusal's number.
+async fn not_sent(peer: &mut TestPeer) -> (MessageId, Option<u16>) {
+    peer.until(|event| match event {
+        Event::NotSent { id, failure, .. } => {
+            assert!(failure.hint.as_ref().is_some_and(|hint| hint.contains("again")), "{failure:?}");
+            Some((*id, failure.refusal))
+        }
+        _ => None,
+    })
+    .await
+}
+
+/// Writes a line and says which message it is.
+async fn write(peer: &TestPeer, to: &str, text: &str) -> MessageId {
+    let rows = peer.ask(Command::Message { to: name(to), text: text.to_owned() }).await.unwrap();
+    match rows[..] {
+        [Event::Stored { id, .. }] => id,
+        _ => panic!("{rows:?}"),
+    }
+}
+
+/// Whoever is told of something twice hears of it before this line comes.
+async fn hears_of_nothing_more(peer: &mut TestPeer, writer: &TestPeer) {
+    writer.say(peer.machine.name().as_str(), "the last").await;
+    let twice = peer.until(|event| match event {
+        Event::Message { text, .. } if text == "the last" => Some(false),
+        Event::NotSent { .. } => Some(true),
+        _ => None,
+    });
+    assert!(!twice.await, "it was told again");
+}
+
+#[tokio::test]
+async fn what_was_sealed_to_a_replaced_key_comes_back_once_and_is_sent_again() {
+    let directory = TestDirectory::start();
+    let mut alice = TestPeer::join(&directory, "alice").await;
+    let bobs_old = TestPeer::join(&directory, "bob").await.stop().await;
+    let (one, two) = (write(&alice, "bob", "one").await, write(&alice, "bob", "two").await);
+
+    let bobs_new = Machine::new(directory.place, "bob");
+    let mut bob = bobs_new.start(LoginKind::Resident, Some(PASSWORD), false).await.unwrap();
+    let key_changed = Some(Refusal::KeyChanged.number());
+    assert_eq!(not_sent(&mut alice).await, (one, key_changed));
+    assert_eq!(not_sent(&mut alice).await, (two, key_changed));
+    write(&alice, "bob", "one and two").await;
+    assert_eq!(bob.next_line().await.1, "one and two");
+
+    // The next session is not told again.
+    let mut alice = alice.stop().await.resident().await;
+    hears_of_nothing_more(&mut alice, &bob).await;
+    drop(bobs_old);
+}
+
+/// The news of another key: whose, and whether it is kept out.
+async fn key_change(peer: &mut TestPeer) -> (String, PeerKey, bool) {
+    peer.until(|event| match event {
+        Event::KeyChanged { name, new, held, .. } => Some((name.to_string(), *new, *held)),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn contacts_are_told_of_a_new_key_at_once_and_strangers_are_not() {
+    let directory = TestDirectory::start();
+    let mut alice = TestPeer::join(&directory, "alice").await;
+    let mut carol = TestPeer::join(&directory, "carol").await;
+    let mut dave = TestPeer::join(&directory, "dave").await;
+    let bobs = TestPeer::join(&directory, "bob").await.stop().await;
+    for (peer, mark) in [(&alice, false), (&carol, true)] {
+        peer.ask(Command::Verify { name: name("bob"), mark }).await.unwrap();
+    }
+    let bob = Machine::new(directory.place, "bob").start(LoginKind::Resident, Some(PASSWORD), false).await.unwrap();
+    assert_eq!(key_change(&mut alice).await, ("bob".to_owned(), bob.key(), false));
+    assert_eq!(key_change(&mut carol).await, ("bob".to_owned(), bob.key(), true));
+    bob.say("dave", "hello, stranger").await;
+    let told = dave.until(|event| match event {
+        Event::Message { .. } => Some(false),
+        Event::KeyChanged { .. } => Some(true),
+        _ => None,
+    });
+    assert!(!told.await, "dave has never heard of bob");
+    drop(bobs);
+}
+
+#[tokio::test]
+async fn a_sender_who_was_offline_is_told_after_a_restart_and_a_resident_only() {
+    let directory = TestDirectory::start();
+    let alice = TestPeer::join(&directory, "alice").await;
+    let bobs = TestPeer::join(&directory, "bob").await.stop().await;
+    let sent = write(&alice, "bob", "one").await;
+    let alices = alice.stop().await;
+    Machine::new(directory.place, "bob").start(ERRAND, Some(PASSWORD), false).await.unwrap().stop().await;
+
+    let directory = directory.stop().await.start_again();
+    let errand = alices.start(LoginKind::Errand { collects: true }, None, false).await.unwrap();
+    errand.ask(Command::Who).await.unwrap();
+    errand.stop().await;
+    let mut alice = alices.resident().await;
+    assert_eq!(not_sent(&mut alice).await.0, sent);
+    drop((bobs, directory));
+}
+
+#[tokio::test]
+async fn taking_back_returns_what_was_sealed_to_the_other_key() {
+    let directory = TestDirectory::start();
+    let mut alice = TestPeer::join(&directory, "alice").await;
+    let bobs = TestPeer::join(&directory, "bob").await.stop().await;
+    let thief = Machine::new(directory.place, "bob");
+    thief.start(LoginKind::Resident, Some(PASSWORD), false).await.unwrap().stop().await;
+    let sent = write(&alice, "bob", "for the thief").await;
+    let mut bob = bobs.take_back().await;
+    assert_eq!(not_sent(&mut alice).await.0, sent);
+    write(&alice, "bob", "for bob").await;
+    assert_eq!(bob.next_line().await.1, "for bob");
 }

@@ -186,9 +186,11 @@ impl Owner {
                 assert!(self.client.dials.expect(announced, deadline));
                 Ok(PushReply::Candidates(vec![self.client.endpoint.local_address().unwrap()]))
             }
-            DirectoryPush::Delivery(_) | DirectoryPush::Presence { .. } | DirectoryPush::KeyRequested { .. } => {
-                Ok(PushReply::Taken)
-            }
+            DirectoryPush::Delivery(_)
+            | DirectoryPush::Presence { .. }
+            | DirectoryPush::KeyRequested { .. }
+            | DirectoryPush::Returned { .. }
+            | DirectoryPush::KeyChanged { .. } => Ok(PushReply::Taken),
         };
         stream.write_frame(&answer).await.unwrap();
         stream.finish();

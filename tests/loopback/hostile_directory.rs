@@ -21,6 +21,7 @@ use qchat::wire::catalog::{Entry, EntryKind, Found, Scope};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{Epoch, FileDigest, FileSize, MessageId, Signature, UnixMillis};
 use qchat::wire::message::{Body, Delivery, Envelope, InnerMessage, Text};
+use qchat::wire::refusal::Refusal;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -86,8 +87,11 @@ impl HostileDirectory {
 
     /// Delivers an envelope under bob's name.
     async fn delivers_as_bob(&self, envelope: Envelope) -> PushReply {
+        self.pushes(DirectoryPush::Delivery(Box::new(Delivery { from: name("bob"), envelope }))).await
+    }
+
+    async fn pushes(&self, push: DirectoryPush) -> PushReply {
         let session = self.session.borrow().clone().expect("alice is here");
-        let push = DirectoryPush::Delivery(Box::new(Delivery { from: name("bob"), envelope }));
         let answer: PushAnswer = in_time(session.request(&push)).await.unwrap();
         answer.unwrap()
     }
@@ -194,6 +198,31 @@ async fn before_verification_a_false_key_is_told_before_anything_goes_to_it() {
     assert_eq!(directory.carried(), 0, "what was written for the old key is not sent to the new one");
     try_to_say(&alice, "for whoever it is now").await.unwrap();
     assert_eq!(directory.carried(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_comes_back_twice_or_was_for_somebody_else_is_told_once() {
+    let (directory, mut alice) = HostileDirectory::with_alice(&new_key()).await;
+    try_to_say(&alice, "it comes back").await.unwrap();
+    let id = directory.lies.lock().unwrap().delivered[0].header.id;
+    for to in ["carol", "bob", "bob"] {
+        let push = DirectoryPush::Returned { to: name(to), id, refusal: Refusal::KeyChanged };
+        assert_eq!(directory.pushes(push).await, PushReply::Taken);
+    }
+    try_to_say(&alice, "the last").await.unwrap();
+    let mut told = Vec::new();
+    let mut stored = 0;
+    alice
+        .until(|event| {
+            match event {
+                Event::NotSent { to, id, .. } => told.push((to.clone(), *id)),
+                Event::Stored { .. } => stored += 1,
+                _ => {}
+            }
+            (stored == 2).then_some(())
+        })
+        .await;
+    assert_eq!(told, [(name("bob"), id)]);
 }
 
 /// Pins bob's key without verifying it.

@@ -2,13 +2,14 @@
 
 use std::fmt::Debug;
 
-use qchat::peer::directory_link::Admission;
+use qchat::peer::directory_link::{Admission, DirectoryAddress};
+use qchat::peer::event::{Event, InviteLink};
 use qchat::seal::identity::IdentityKey;
 use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
 use qchat::wire::account::{Login, LoginKind};
-use qchat::wire::directory::DirectoryRequest;
-use qchat::wire::ids::{Password, Signature};
+use qchat::wire::directory::{DirectoryReply, DirectoryRequest};
+use qchat::wire::ids::{DirectoryFingerprint, InviteToken, Password, Signature, UnixMillis};
 
 use crate::world::{Machine, Place, name};
 
@@ -54,9 +55,23 @@ fn keys_and_passwords_do_not_show_themselves() {
     hides(&Admission { password, register: true, ..Admission::default() }, b"hunter2hunter2");
 }
 
+#[test]
+fn an_invitation_does_not_show_its_token() {
+    let token = InviteToken::from_bytes(*b"sixteen secrets!");
+    let expires = UnixMillis(1_800_000_000_000);
+    let directory = DirectoryAddress { host: "example.org".to_owned(), port: 4433 };
+    let link = directory.link(None, DirectoryFingerprint::from_bytes([1; 32]), Some(&token));
+    let invited = Event::Invited { link: InviteLink::new(link), expires };
+    for shown in [&token as &dyn Debug, &invited, &DirectoryReply::Invited { token: token.clone(), expires }] {
+        hides(shown, token.expose());
+        hides(shown, token.link_text().as_bytes());
+    }
+    assert!(serde_json::to_string(&invited).unwrap().contains(&token.link_text()), "a script gets it");
+}
+
 #[tokio::test]
 async fn a_profile_does_not_show_its_key() {
-    let fingerprint = qchat::wire::ids::DirectoryFingerprint::from_bytes([1; 32]);
+    let fingerprint = DirectoryFingerprint::from_bytes([1; 32]);
     let machine = Machine::new(Place { address: "127.0.0.1:9".parse().unwrap(), fingerprint }, "alice");
     hides(machine.profile(), machine.profile().identity().seed());
 }

@@ -181,20 +181,25 @@ impl Machine {
         self.start(LoginKind::Resident, None, false).await.unwrap()
     }
 
+    /// Starts the resident peer of an account whose key was this machine's, and makes it so again.
+    pub(crate) async fn take_back(self: &Arc<Self>) -> TestPeer {
+        self.admitted(LoginKind::Resident, Admission { undo: true, ..Admission::default() }).await.unwrap()
+    }
+
     pub(crate) async fn start(
         self: &Arc<Self>,
         kind: LoginKind,
         password: Option<&str>,
         register: bool,
     ) -> Result<TestPeer, LoginFailure> {
+        let password = password.map(|text| Password::parse(text).unwrap());
+        self.admitted(kind, Admission { password, register, ..Admission::default() }).await
+    }
+
+    async fn admitted(self: &Arc<Self>, kind: LoginKind, admission: Admission) -> Result<TestPeer, LoginFailure> {
         let Place { address, fingerprint } = self.place;
         let directory = DirectoryAddress { host: address.ip().to_string(), port: address.port() };
         let account = Account { name: self.name.clone(), directory, fingerprint, kind };
-        let admission = Admission {
-            password: password.map(|text| Password::parse(text).unwrap()),
-            register,
-            ..Admission::default()
-        };
         let peer = in_time(Peer::start(account, self.profile.clone(), &admission, Network::default())).await?;
         let handle = peer.handle();
         let heard = handle.events();
@@ -202,6 +207,10 @@ impl Machine {
         let mut running = JoinSet::new();
         running.spawn(peer.run(async { drop(stopped.await) }));
         Ok(TestPeer { machine: self.clone(), handle, heard, running, stop })
+    }
+
+    pub(crate) fn name(&self) -> &PeerName {
+        &self.name
     }
 
     pub(crate) fn profile(&self) -> &Profile {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::sqlite::{account_key, column, decoded, encoded, one, parsed, refused};
-use super::{Account, StoreError};
+use super::{Account, StoreError, returned};
 use crate::protocol::lockout::{Remembered, Source};
 use crate::protocol::source::SourcePrefix;
 use crate::wire::ids::{PeerKey, PeerName, UnixMillis};
@@ -111,9 +111,9 @@ pub(super) fn replace_key(
     old: PeerKey,
     new: PeerKey,
     now: UnixMillis,
-) -> Result<(), StoreError> {
+) -> Result<Vec<PeerName>, StoreError> {
     let replaced = sql.execute(
-        "UPDATE account SET key = ?3 WHERE name = ?1 AND key = ?2",
+        "UPDATE account SET key = ?3 WHERE name = ?1 AND key = ?2 AND disabled = 0",
         params![name.as_str(), old.as_bytes(), new.as_bytes()],
     )?;
     if replaced == 0 {
@@ -125,7 +125,7 @@ pub(super) fn replace_key(
         "INSERT OR REPLACE INTO key_change (name, old_key, replaced_at) VALUES (?1, ?2, ?3)",
         params![name.as_str(), old.as_bytes(), now.0.cast_signed()],
     )?;
-    Ok(())
+    returned::give_back(sql, name, new, now)
 }
 
 pub(super) fn replaced_at(sql: &Connection, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError> {
@@ -134,7 +134,13 @@ pub(super) fn replaced_at(sql: &Connection, name: &PeerName, key: PeerKey) -> Re
     Ok(at.map(|at| UnixMillis(at.cast_unsigned())))
 }
 
-pub(super) fn take_back(sql: &Connection, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError> {
+pub(super) fn take_back(
+    sql: &Connection,
+    name: &PeerName,
+    key: PeerKey,
+    since: UnixMillis,
+    now: UnixMillis,
+) -> Result<Vec<PeerName>, StoreError> {
     let Some(at) = replaced_at(sql, name, key)?.filter(|at| *at >= since) else {
         return refused(Refusal::PasswordNeeded);
     };
@@ -145,7 +151,7 @@ pub(super) fn take_back(sql: &Connection, name: &PeerName, key: PeerKey, since: 
         "DELETE FROM key_change WHERE name = ?1 AND replaced_at >= ?2",
         params![name.as_str(), at.0.cast_signed()],
     )?;
-    Ok(())
+    returned::give_back(sql, name, key, now)
 }
 
 pub(super) fn keep_lockout(sql: &Connection, change: &Remembered) -> Result<(), StoreError> {

@@ -4,13 +4,14 @@
 pub mod sqlite;
 
 mod accounts;
+mod returned;
 
 use async_trait::async_trait;
 
 use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, Query};
-use crate::wire::ids::{Epoch, FileName, PeerKey, PeerName, PrekeyId, UnixMillis};
+use crate::wire::ids::{Epoch, FileName, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
 use crate::wire::message::{Delivery, Envelope};
 use crate::wire::refusal::Refusal;
 
@@ -78,6 +79,17 @@ pub struct Waiting {
     pub delivery: Delivery,
 }
 
+/// A message that came back, which its sender is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returned {
+    /// Its place in the order in which they came back.
+    pub number: i64,
+    /// For whom it was.
+    pub to: PeerName,
+    /// Which it is.
+    pub id: MessageId,
+}
+
 /// A page of a search, ordered by name, then owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -132,17 +144,30 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets invitations that ended before a time, and says how many.
     async fn expire_invitations(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
-    /// Binds a new key to an account, forgets the old key's prekey and notes when it was replaced; refused with `Busy` when the old key is not the
-    /// account's any more.
-    async fn replace_key(&self, name: &PeerName, old: PeerKey, new: PeerKey, now: UnixMillis)
-    -> Result<(), StoreError>;
+    /// Binds a new key to an account, forgets the old key's prekey and notes when it was replaced. Envelopes that are
+    /// sealed to another key go back to their senders, who are named. Refused with `Busy` when the old key is not the
+    /// account's any more, or the account is kept out.
+    async fn replace_key(
+        &self,
+        name: &PeerName,
+        old: PeerKey,
+        new: PeerKey,
+        now: UnixMillis,
+    ) -> Result<Vec<PeerName>, StoreError>;
 
     /// When a key was replaced, if it was the account's once.
     async fn replaced_at(&self, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError>;
 
-    /// Makes a key that was replaced since a time the account's again; what came after it may not undo that. Refused
-    /// with `PasswordNeeded` when it was not replaced since then.
-    async fn take_back(&self, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError>;
+    /// Makes a key that was replaced since a time the account's again; what came after it may not undo that, and what is
+    /// sealed to it goes back to its senders, who are named. Refused with `PasswordNeeded` when it was not replaced
+    /// since then.
+    async fn take_back(
+        &self,
+        name: &PeerName,
+        key: PeerKey,
+        since: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<Vec<PeerName>, StoreError>;
 
     /// Forgets replaced keys that can be undone no more, and says how many.
     async fn expire_key_changes(&self, before: UnixMillis) -> Result<usize, StoreError>;
@@ -191,6 +216,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets envelopes that were stored before a time, and says how many.
     async fn expire_envelopes(&self, before: UnixMillis) -> Result<usize, StoreError>;
+
+    /// Messages of a sender that came back after a number, in that order.
+    async fn returned(&self, sender: &PeerName, after: i64, limit: usize) -> Result<Vec<Returned>, StoreError>;
+
+    /// Forgets a message that came back.
+    async fn delete_returned(&self, number: i64) -> Result<(), StoreError>;
+
+    /// Forgets messages that came back before a time, and says how many.
+    async fn expire_returned(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
     /// Publishes an entry, or replaces the owner's entry of that name; refused with `TooManyShares`.
     async fn publish(&self, owner: &PeerName, entry: Entry, now: UnixMillis) -> Result<(), StoreError>;

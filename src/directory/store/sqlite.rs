@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::accounts;
-use super::{Account, Page, Standing, Store, StoreError, Waiting};
+use super::{Account, Page, Returned, Standing, Store, StoreError, Waiting};
+use super::{accounts, returned};
 use crate::database::{Database, DatabaseError};
 use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
@@ -116,6 +116,19 @@ CREATE TABLE deleted_name (
 ",
     "
 ALTER TABLE account ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
+",
+    "
+-- Messages that cannot be opened any more, because their recipient's key was replaced: their senders are told.
+CREATE TABLE returned (
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    sender      TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    recipient   TEXT NOT NULL,
+    id          BLOB NOT NULL,
+    returned_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX returned_waiting ON returned (sender, number);
+CREATE INDEX returned_message ON returned (sender, recipient, id);
+CREATE INDEX returned_age ON returned (returned_at);
 ",
 ];
 
@@ -239,7 +252,7 @@ impl Store for SqliteStore {
         old: PeerKey,
         new: PeerKey,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<PeerName>, StoreError> {
         let name = name.clone();
         self.run(move |sql| accounts::replace_key(sql, &name, old, new, now)).await
     }
@@ -249,9 +262,15 @@ impl Store for SqliteStore {
         self.run(move |sql| accounts::replaced_at(sql, &name, key)).await
     }
 
-    async fn take_back(&self, name: &PeerName, key: PeerKey, since: UnixMillis) -> Result<(), StoreError> {
+    async fn take_back(
+        &self,
+        name: &PeerName,
+        key: PeerKey,
+        since: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<Vec<PeerName>, StoreError> {
         let name = name.clone();
-        self.run(move |sql| accounts::take_back(sql, &name, key, since)).await
+        self.run(move |sql| accounts::take_back(sql, &name, key, since, now)).await
     }
 
     async fn expire_key_changes(&self, before: UnixMillis) -> Result<usize, StoreError> {
@@ -332,6 +351,24 @@ impl Store for SqliteStore {
 
     async fn expire_envelopes(&self, before: UnixMillis) -> Result<usize, StoreError> {
         self.run(move |sql| Ok(sql.execute("DELETE FROM envelope WHERE stored_at < ?1", [before.0.cast_signed()])?))
+            .await
+    }
+
+    async fn returned(&self, sender: &PeerName, after: i64, limit: usize) -> Result<Vec<Returned>, StoreError> {
+        let sender = sender.clone();
+        self.run(move |sql| returned::waiting(sql, &sender, after, limit)).await
+    }
+
+    async fn delete_returned(&self, number: i64) -> Result<(), StoreError> {
+        self.run(move |sql| {
+            sql.prepare_cached("DELETE FROM returned WHERE number = ?1")?.execute([number])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn expire_returned(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(move |sql| Ok(sql.execute("DELETE FROM returned WHERE returned_at < ?1", [before.0.cast_signed()])?))
             .await
     }
 
@@ -436,7 +473,7 @@ fn deliver(
         now.0.cast_signed(),
         blob
     ])?;
-    Ok(())
+    returned::take_off(sql, from, to, header.id)
 }
 
 /// The number and prekey of the same message, if it waits already.

@@ -118,6 +118,45 @@ async fn a_new_key_ends_what_the_old_one_could_do() {
 }
 
 #[tokio::test]
+async fn what_was_sealed_to_a_replaced_key_goes_back() {
+    let world = World::with(&["alice", "bob", "carol"]).await;
+    for id in 1..=2 {
+        world.deliver("bob", "alice", envelope("alice", "bob", id)).await.unwrap();
+    }
+    world.deliver("bob", "carol", envelope("carol", "bob", 1)).await.unwrap();
+    let (bob, new, store) = (name("bob"), PeerKey::from_bytes([9; 32]), &world.store);
+    let senders = store.replace_key(&bob, key_of("bob"), new, NOW).await.unwrap();
+    assert_eq!(senders, [name("alice"), name("carol")]);
+    assert_eq!(world.waiting("bob", 0).await, []);
+    let returned = store.returned(&name("alice"), 0, 10).await.unwrap();
+    let ids: Vec<_> = returned.iter().map(|returned| (&returned.to, returned.id)).collect();
+    let id = |id| envelope("alice", "bob", id).header.id;
+    assert_eq!(ids, [(&bob, id(1)), (&bob, id(2))]);
+    store.delete_returned(returned[0].number).await.unwrap();
+
+    assert_eq!(store.take_back(&bob, key_of("bob"), NOW, NOW).await, Ok(vec![]), "nothing was sealed to the other key");
+    store.put_prekey(prekey_of("bob", b'b')).await.unwrap();
+    world.deliver("bob", "alice", envelope("alice", "bob", 2)).await.unwrap();
+    assert_eq!(store.returned(&name("alice"), 0, 10).await, Ok(vec![]), "it was sent again under its id");
+    assert_eq!(store.expire_returned(NOW).await, Ok(0));
+    assert_eq!(store.expire_returned(NOW.plus_millis(1)).await, Ok(1), "carol's");
+}
+
+#[tokio::test]
+async fn the_account_of_a_sender_holds_so_many_returned_messages_and_no_more() {
+    let world = World::with(&["alice", "bob"]).await;
+    world.meddle(&format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MAILBOX_MESSAGES_MAX})
+         INSERT INTO returned (sender, recipient, id, returned_at) SELECT 'alice', 'other', zeroblob(16), 0 FROM n"
+    ));
+    world.deliver("bob", "alice", envelope("alice", "bob", 1)).await.unwrap();
+    world.store.replace_key(&name("bob"), key_of("bob"), PeerKey::from_bytes([9; 32]), NOW).await.unwrap();
+    let returned = world.store.returned(&name("alice"), 0, 10_000).await.unwrap();
+    assert_eq!(returned.len().to_string(), MAILBOX_MESSAGES_MAX.to_string());
+    assert_eq!(returned.last().map(|returned| &returned.to), Some(&name("bob")));
+}
+
+#[tokio::test]
 async fn the_last_prekey_is_the_current_one() {
     let World { store, .. } = World::with(&["alice"]).await;
     let next = prekey_of("alice", 2);
