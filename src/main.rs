@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// glibc keeps the 19 MiB that each password hash takes, once for every thread that ever hashed one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     qchat::cli::run()
 }

@@ -364,6 +364,11 @@ pub(super) fn log_writer() -> io::Stderr {
     io::stderr()
 }
 
+/// Whether a person reads standard error.
+pub(super) fn is_log_read_by_a_person() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Whether a person reads standard output.
 pub(super) fn is_read_by_a_person() -> bool {
     io::stdout().is_terminal()

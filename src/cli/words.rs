@@ -149,7 +149,9 @@ pub(super) fn source(text: &str) -> Result<Source, Failure> {
 /// What to do when the file is there already: said before or after the rest.
 fn collision(rest: &str) -> (Collision, &str) {
     for (flag, collision) in [("--overwrite", Collision::Overwrite), ("--rename", Collision::Rename)] {
-        if let Some(rest) = rest.strip_prefix(flag).or_else(|| rest.strip_suffix(flag)) {
+        let before = rest.strip_prefix(flag).filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        let after = || rest.strip_suffix(flag).filter(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
+        if let Some(rest) = before.or_else(after) {
             return (collision, rest.trim());
         }
     }

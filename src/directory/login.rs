@@ -183,9 +183,18 @@ async fn register(
     let password = limits.hash(move || password::hash(&password, &mut OsRandom)).await?;
     let account =
         Account { name: login.name.clone(), key: login.key, password, created_at: now_millis(), disabled: false };
-    shared.store.create_account(account, invitation).await?;
-    tracing::info!(peer = %login.name, key = %login.key, "account created");
-    Ok(AccountIs::New)
+    match shared.store.create_account(account, invitation).await.map_err(Refusal::from) {
+        Ok(()) => {
+            tracing::info!(peer = %login.name, key = %login.key, "account created");
+            Ok(AccountIs::New)
+        }
+        // An earlier attempt of the same key was still being hashed when its connection broke.
+        Err(Refusal::NameTaken) => match shared.store.account(&login.name).await? {
+            Some(account) if account.key == login.key => Ok(AccountIs::Known),
+            Some(_) | None => Err(Refusal::NameTaken),
+        },
+        Err(refusal) => Err(refusal),
+    }
 }
 
 async fn enter(

@@ -2,6 +2,7 @@
 //! messages that came back, and who comes and goes. What waits is forgotten only after the peer has it on disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
 
@@ -18,6 +19,17 @@ const BATCH: usize = 8;
 /// The session did not take a push, so it gets no more.
 struct NotTaken;
 
+/// How pushing a mailbox ended.
+enum Drained {
+    /// Nothing waits that the session has not been pushed.
+    All,
+    /// The session cannot take the next one now: its disk is full, perhaps.
+    Refused,
+}
+
+/// How long a session is left alone that could not take an envelope.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
 /// Pushes an account's mailbox to a session for as long as that is the one to get it.
 pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, turn: Arc<Mutex<()>>) {
     // What the session left stays in the store, and is pushed again to the next session only.
@@ -25,10 +37,18 @@ pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, tur
     loop {
         session.mail.notified().await;
         let held = turn.lock().await;
-        if drain_returned(&shared, &session, &mut after_returned).await.is_err()
-            || drain(&shared, &session, &mut after).await.is_err()
-        {
+        if drain_returned(&shared, &session, &mut after_returned).await.is_err() {
             return;
+        }
+        match drain(&shared, &session, &mut after).await {
+            Ok(Drained::All) => {}
+            Ok(Drained::Refused) => {
+                drop(held);
+                tokio::time::sleep(REFUSED_PAUSE).await;
+                session.mail.notify_one();
+                continue;
+            }
+            Err(NotTaken) => return,
         }
         drop(held);
     }
@@ -43,24 +63,27 @@ pub(super) async fn push_news(session: Arc<Session>, mut queue: mpsc::Receiver<D
     }
 }
 
-async fn drain(shared: &Shared, session: &Session, after: &mut i64) -> Result<(), NotTaken> {
+async fn drain(shared: &Shared, session: &Session, after: &mut i64) -> Result<Drained, NotTaken> {
     loop {
         let waiting = match shared.store.waiting(&session.name, *after, BATCH).await {
             Ok(waiting) => waiting,
             Err(error) => {
                 tracing::error!(peer = %session.name, %error, "mailbox not read");
-                return Ok(());
+                return Ok(Drained::All);
             }
         };
         if waiting.is_empty() {
-            return Ok(());
+            return Ok(Drained::All);
         }
         for envelope in waiting {
             if !shared.registry.collects(session) {
-                return Ok(());
+                return Ok(Drained::All);
             }
-            *after = envelope.number;
-            push_envelope(shared, session, envelope).await?;
+            let number = envelope.number;
+            if !push_envelope(shared, session, envelope).await? {
+                return Ok(Drained::Refused);
+            }
+            *after = number;
         }
     }
 }
@@ -104,7 +127,8 @@ async fn push_returned(shared: &Shared, session: &Session, returned: Returned) -
     Ok(())
 }
 
-async fn push_envelope(shared: &Shared, session: &Session, waiting: Waiting) -> Result<(), NotTaken> {
+/// Pushes an envelope. Says `false` when the session cannot take it now: then it comes again, before any later one.
+async fn push_envelope(shared: &Shared, session: &Session, waiting: Waiting) -> Result<bool, NotTaken> {
     let Waiting { number, delivery } = waiting;
     match push(session, &DirectoryPush::Delivery(Box::new(delivery))).await? {
         Ok(PushReply::Taken) => {
@@ -114,10 +138,13 @@ async fn push_envelope(shared: &Shared, session: &Session, waiting: Waiting) -> 
             }
         }
         Ok(PushReply::Left) => tracing::debug!(peer = %session.name, number, "envelope left"),
-        Err(refusal) => tracing::debug!(peer = %session.name, number, %refusal, "envelope refused"),
+        Err(refusal) => {
+            tracing::debug!(peer = %session.name, number, %refusal, "envelope refused");
+            return Ok(false);
+        }
         Ok(PushReply::Candidates(_)) => return Err(end(session, CloseCode::BadFrame)),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Sends one push; a session that does not answer it properly is closed, which changes nothing when it has ended.

@@ -213,6 +213,7 @@ pub(super) fn is_violation(error: &TransportError) -> bool {
         | TransportError::Reset(_)
         | TransportError::ClosedHere
         | TransportError::Restarted
+        | TransportError::Refused
         | TransportError::NoAnswer(_) => false,
     }
 }

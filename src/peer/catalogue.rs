@@ -13,6 +13,7 @@ use super::handle::Source;
 use super::progress::Progress;
 use crate::storage::partial_file::Collision;
 use crate::storage::shares::{self, Audience, HashedFile, ShareError, SharedFile};
+use crate::wire::account::LoginKind;
 use crate::wire::catalog::{Cursor, Entry, EntryKind, Found, Query, Scope};
 use crate::wire::directory::{DirectoryReply, DirectoryRequest};
 use crate::wire::ids::{FileName, Pattern};
@@ -72,12 +73,52 @@ pub(super) async fn share(context: &Arc<Context>, path: PathBuf, rows: &Rows) ->
     let file = hash(context, path, rows).await?;
     let (size, digest, path) = (file.size, file.digest, file.path.clone());
     let share = SharedFile { name: name.clone(), audience: Audience::Everyone, file };
+    let entry = entry(&share);
     // Here first: whoever finds the entry can fetch the file.
     shares::put(context.database(), share).await?;
-    let entry = Entry { name: name.clone(), size, digest, kind: EntryKind::File, scope: Scope::Everyone };
     context.tell_directory(&DirectoryRequest::Publish(entry)).await?;
     rows.row(Event::Shared { name, path, size: size.bytes(), digest }).await;
     Ok(())
+}
+
+/// Publishes what is shared here and missing at the directory, because an earlier attempt was cut short.
+pub(super) async fn reconcile(context: Arc<Context>) {
+    if context.account.kind == LoginKind::Resident
+        && let Err(failure) = publish_missing(&context).await
+    {
+        tracing::warn!(%failure, "shared files may be missing in the directory's catalogue");
+    }
+}
+
+async fn publish_missing(context: &Context) -> Result<(), Failure> {
+    let mut missing = shares::published(context.database()).await?;
+    let mut after = None;
+    for _ in 0..PAGES_MAX {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (found, more) = page(context, Query::Owner(context.account.name.clone()), after).await?;
+        after = found.last().map(|last| Cursor { name: last.entry.name.clone(), owner: last.owner.clone() });
+        missing.retain(|share| !found.iter().any(|found| found.entry == entry(share)));
+        if !more || after.is_none() {
+            break;
+        }
+    }
+    for share in missing {
+        context.tell_directory(&DirectoryRequest::Publish(entry(&share))).await?;
+    }
+    Ok(())
+}
+
+/// How the directory lists a published file.
+fn entry(share: &SharedFile) -> Entry {
+    Entry {
+        name: share.name.clone(),
+        size: share.file.size,
+        digest: share.file.digest,
+        kind: EntryKind::File,
+        scope: Scope::Everyone,
+    }
 }
 
 /// Reads and hashes a file on the transfer thread.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::context::{Context, unexpected, unreachable_directory};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::{account, contacts, inbox, outbox, peer_links};
+use super::{account, catalogue, contacts, inbox, outbox, peer_links};
 use crate::clock::now_millis;
 use crate::protocol::backoff::Backoff;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
@@ -135,13 +135,35 @@ pub(super) async fn connect_first(
     for address in directory.resolve().await? {
         let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let endpoint = Endpoint::peer(SocketAddr::new(any, 0), identity, dials.clone(), network)?;
-        match endpoint.connect_directory(address, pinned).await {
+        match knock(&endpoint, address, pinned).await {
             Ok((connection, found)) => return Ok((endpoint, connection, found)),
             Err(error) => last = connect_failure(directory, error),
         }
     }
     Err(last)
 }
+
+/// Connects; a directory that is crowded at the moment is asked again for a while.
+async fn knock(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    pinned: Option<DirectoryFingerprint>,
+) -> Result<(Connection, DirectoryFingerprint), TransportError> {
+    let mut backoff = Backoff::default();
+    for _ in 0..KNOCKS_MAX {
+        match endpoint.connect_directory(address, pinned).await {
+            Err(TransportError::Refused) => {
+                let [spread] = random::array(&mut OsRandom);
+                tokio::time::sleep(backoff.failed(spread)).await;
+            }
+            answered => return answered,
+        }
+    }
+    Err(TransportError::Refused)
+}
+
+/// Attempts at a crowded directory: half a minute in all.
+const KNOCKS_MAX: usize = 6;
 
 fn connect_failure(directory: &DirectoryAddress, error: TransportError) -> Failure {
     match error {
@@ -275,6 +297,7 @@ async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> Trans
     });
     let mut pushes = JoinSet::new();
     pushes.spawn(keep_prekey_fresh(context.clone(), logged_in));
+    pushes.spawn(catalogue::reconcile(context.clone()));
     loop {
         tokio::select! {
             stream = connection.accept_stream() => match stream {

@@ -21,7 +21,7 @@ use crate::wire::refusal::CloseCode;
 
 /// Events that a slow listener may be behind before it misses the oldest.
 const EVENTS_MAX: usize = 1_024;
-/// Commands that wait to be started.
+/// Commands that run at a time, and as many that wait to be started.
 const COMMANDS_MAX: usize = 64;
 
 /// A peer that has logged in: it lives while [`Self::run`] is awaited.
@@ -123,7 +123,7 @@ async fn serve_commands(context: Arc<Context>, mut commands: mpsc::Receiver<Aske
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
-            asked = commands.recv() => match asked {
+            asked = commands.recv(), if running.len() < COMMANDS_MAX => match asked {
                 Some(asked) => { running.spawn(commands::begin(context.clone(), asked).await); }
                 // No handle is left: nobody can ask any more, but the peer goes on serving.
                 None => std::future::pending().await,

@@ -169,6 +169,9 @@ impl From<ReceiveError> for Failure {
                 kind: FailureKind::Other,
                 ..failure.hint("the same with --overwrite replaces it, with --rename it takes another name")
             },
+            ReceiveError::PartReplaced(_) => {
+                Self { kind: FailureKind::Other, ..failure.hint("remove it when nothing else uses it, then try again") }
+            }
             ReceiveError::NoFolder(_) => {
                 Self { kind: FailureKind::Usage, ..failure.hint("make it first, or name another one") }
             }
@@ -197,6 +200,7 @@ impl From<TransportError> for Failure {
             | TransportError::Reset(_)
             | TransportError::ClosedHere
             | TransportError::Restarted
+            | TransportError::Refused
             | TransportError::BadFrame(_)
             | TransportError::Truncated => FailureKind::Other,
         };

@@ -250,6 +250,13 @@ async fn deliver(
             }
             // Ask for the new one, and decide again.
             Err(failure) if changed.contains(&failure.refusal) => {}
+            // Somebody who is online empties the mailbox: the message waits here meanwhile.
+            Err(failure)
+                if failure.refusal == Some(Refusal::MailboxFull.number()) && context.identify(to).await?.online =>
+            {
+                prekeys.insert(to.clone(), signed);
+                return Err(Failure::from(Refusal::Busy));
+            }
             Err(failure) => return Err(failure),
         }
     }

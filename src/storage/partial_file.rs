@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags};
@@ -37,6 +37,9 @@ pub enum ReceiveError {
     /// Another transfer writes the same file.
     #[error("another transfer is receiving {0}")]
     InUse(PathBuf),
+    /// The part file was replaced or removed by somebody else, or is somebody else's.
+    #[error("the part file {0} is not the one this transfer writes")]
+    PartReplaced(PathBuf),
     /// The disk does not take it.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -85,11 +88,13 @@ impl PartialFile {
         if file.try_lock().is_err() {
             return Err(ReceiveError::InUse(target));
         }
-        let length = file.metadata().map_err(write)?.len();
-        if length > size {
-            file.set_len(0).map_err(write)?;
+        let partial = Self { file, path, folder: folder.to_owned(), name, collision, size };
+        // Another transfer may have renamed or removed it between opening and locking.
+        partial.check_in_place()?;
+        if partial.file.metadata().map_err(|source| partial.failed(source))?.len() > size {
+            partial.file.set_len(0).map_err(|source| partial.failed(source))?;
         }
-        Ok(Self { file, path, folder: folder.to_owned(), name, collision, size })
+        Ok(partial)
     }
 
     /// Hashes what an earlier transfer left and says which groups of it are right; `progress` hears the bytes read.
@@ -129,7 +134,10 @@ impl PartialFile {
     /// Removes the part file when nothing has arrived: there is nothing to go on from.
     pub fn discard_if_empty(self) {
         let is_empty = self.file.metadata().is_ok_and(|metadata| metadata.len() == 0);
-        if is_empty && let Err(error) = fs::remove_file(&self.path) {
+        if is_empty
+            && self.check_in_place().is_ok()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::debug!(%error, path = %self.path.display(), "an empty part file was gone already");
         }
     }
@@ -144,11 +152,22 @@ impl PartialFile {
             self.file.sync_all()
         };
         finish().map_err(|source| self.failed(source))?;
+        self.check_in_place()?;
         let target = self.take_name()?;
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|source| ReceiveError::Write { path: self.folder.clone(), source })?;
         Ok(target)
+    }
+
+    /// Checks that the open file is a plain file of ours, with one name, and that this name is still the part file's:
+    /// what is renamed must be what was written and verified.
+    fn check_in_place(&self) -> Result<(), ReceiveError> {
+        let opened = self.file.metadata().map_err(|source| self.failed(source))?;
+        let is_ours = opened.is_file() && opened.nlink() == 1 && opened.uid() == rustix::process::geteuid().as_raw();
+        let in_place =
+            self.path.symlink_metadata().is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino()));
+        if is_ours && in_place { Ok(()) } else { Err(ReceiveError::PartReplaced(self.path.clone())) }
     }
 
     fn take_name(&self) -> Result<PathBuf, ReceiveError> {

@@ -41,11 +41,7 @@ impl SafeName {
     /// The name of the part file: `.NAME.qpart`, cut where a file system would not hold it.
     #[must_use]
     pub fn partial(&self) -> String {
-        let mut end = self.0.len().min(248);
-        while !self.0.is_char_boundary(end) {
-            end -= 1;
-        }
-        format!(".{}.qpart", &self.0[..end])
+        format!(".{}.qpart", cut(&self.0, 248))
     }
 
     /// The name with a number before its extension: `name (1).txt`.
@@ -55,8 +51,19 @@ impl SafeName {
             Some((stem, extension)) if !stem.is_empty() => (stem, format!(".{extension}")),
             _ => (self.0.as_str(), String::new()),
         };
-        Self(format!("{stem} ({number}){extension}"))
+        let number = format!(" ({number})");
+        let room = 255_usize.saturating_sub(number.len() + extension.len());
+        Self(format!("{}{number}{extension}", cut(stem, room)))
     }
+}
+
+/// The beginning of a text, of at most this many bytes.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 #[cfg(test)]
@@ -91,5 +98,6 @@ mod tests {
     fn part_files_fit_every_file_system() {
         let long = SafeName("ä".repeat(127));
         assert!(long.partial().len() <= 255);
+        assert!(long.numbered(9_999).as_str().len() <= 255);
     }
 }

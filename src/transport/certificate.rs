@@ -74,7 +74,7 @@ impl DirectoryCertificate {
             (true, true) => {}
             (false, false) => create(folder, &certificate, &key)?,
             (true, false) => return Err(CertificateError::Half { present: certificate, missing: key }),
-            (false, true) => return Err(CertificateError::Half { present: key, missing: certificate }),
+            (false, true) => certify_existing(&certificate, &key)?,
         }
         let loaded = Self::load(&certificate, &key)?;
         check_key_is_private(&key)?;
@@ -140,23 +140,38 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
 /// Makes a self-signed P-256 certificate, which browsers accept too.
 fn create(folder: &Path, certificate: &Path, key: &Path) -> Result<(), CertificateError> {
     let key_pair = rcgen::KeyPair::generate()?;
-    let mut params = rcgen::CertificateParams::new(vec![super::endpoint::DIRECTORY_SERVER_NAME.to_owned()])?;
-    params.distinguished_name.push(rcgen::DnType::CommonName, "qchat directory");
-    let signed = params.self_signed(&key_pair)?;
     fs::create_dir_all(folder).map_err(|source| CertificateError::File {
         action: "write",
         path: folder.to_owned(),
         source,
     })?;
     write(key, Zeroizing::new(key_pair.serialize_pem()).as_bytes(), 0o600)?;
+    certify(&key_pair, certificate)
+}
+
+/// Makes the certificate of a key that has none: the first start was cut short between the two.
+fn certify_existing(certificate: &Path, key: &Path) -> Result<(), CertificateError> {
+    let pem = Zeroizing::new(read(key)?);
+    let malformed = |reason: String| CertificateError::Malformed { path: key.to_owned(), reason };
+    let text = std::str::from_utf8(&pem).map_err(|error| malformed(error.to_string()))?;
+    certify(&rcgen::KeyPair::from_pem(text).map_err(|error| malformed(error.to_string()))?, certificate)
+}
+
+fn certify(key_pair: &rcgen::KeyPair, certificate: &Path) -> Result<(), CertificateError> {
+    let mut params = rcgen::CertificateParams::new(vec![super::endpoint::DIRECTORY_SERVER_NAME.to_owned()])?;
+    params.distinguished_name.push(rcgen::DnType::CommonName, "qchat directory");
+    let signed = params.self_signed(key_pair)?;
     write(certificate, signed.pem().as_bytes(), 0o644)
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertificateError> {
+    // Beside its final name first, so that a crash leaves no half file.
+    let partial = path.with_extension("new");
     let attempt = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
         file.write_all(bytes)?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::rename(&partial, path)
     };
     attempt().map_err(|source| CertificateError::File { action: "write", path: path.to_owned(), source })
 }

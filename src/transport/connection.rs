@@ -55,6 +55,9 @@ pub enum TransportError {
     /// The other side closed the connection.
     #[error("the other side closed the connection: {0}")]
     Closed(CloseCode),
+    /// The other side takes no new connections now.
+    #[error("too many connections there at the moment")]
+    Refused,
     /// The other side reset the stream.
     #[error("the other side ended the stream: {0}")]
     Reset(CloseCode),
@@ -83,6 +86,9 @@ impl From<quinn::ConnectionError> for TransportError {
             Q::TimedOut => Self::TimedOut,
             Q::LocallyClosed => Self::ClosedHere,
             Q::Reset => Self::Restarted,
+            Q::ConnectionClosed(close) if close.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED => {
+                Self::Refused
+            }
             Q::VersionMismatch | Q::TransportError(_) | Q::ConnectionClosed(_) | Q::CidsExhausted => {
                 Self::Handshake(error.to_string())
             }

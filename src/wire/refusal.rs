@@ -188,7 +188,7 @@ impl Refusal {
             Self::Disabled => "ask the directory's operator",
             Self::NameTaken => "choose another name, or leave out --register to log in",
             Self::Busy | Self::TooManyTransfers => "try again in a moment",
-            Self::MailboxFull => "the message stays with you; send it again when they have been online",
+            Self::MailboxFull => "send it again when they have been online and taken what waits",
             Self::FileChanged => "ask its owner to share it again",
             Self::UnknownFile => "`qchat find` shows what is shared",
             Self::TooManyShares => "take some back with `unshare`",

@@ -10,9 +10,9 @@ mod verb;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::args::{Args, Look, Verb};
+use super::args::{Args, Color, Look, Verb};
 use super::exit;
-use super::output::{Output, log_writer, to_stderr};
+use super::output::{Output, is_log_read_by_a_person, log_writer, to_stderr};
 use crate::peer::failure::{Failure, FailureKind};
 
 /// Runs what the arguments ask for.
@@ -61,7 +61,11 @@ fn log_to_stderr(look: &Look) {
         to_stderr(&format!("warning: QCHAT_LOG is not a log filter: {error}"));
         tracing_subscriber::EnvFilter::new(level)
     });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log_writer).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(look.color == Color::Always || look.color == Color::Auto && is_log_read_by_a_person())
+        .with_writer(log_writer)
+        .init();
 }
 
 /// Waits for SIGINT or SIGTERM.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::broadcast::error::RecvError;
@@ -13,6 +14,7 @@ use super::stop_signal;
 use crate::cli::args;
 use crate::cli::editor::{self, Names, TerminalSettings};
 use crate::cli::entrance;
+use crate::cli::exit;
 use crate::cli::local_socket::LocalSocket;
 use crate::cli::output::{Output, is_read_by_a_person};
 use crate::cli::prompt::can_ask;
@@ -66,17 +68,37 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
             () = socket.serve(served) => Ok(()),
         }
     };
-    let running = peer.run(async {
+    // On threads of its own, so that a terminal that takes no output stops neither chat nor files.
+    let mut running = JoinSet::new();
+    running.spawn(peer.run(async {
         // It only ever ends by being dropped.
         drop(stop.await);
-    });
-    let result = first_to_end(faces, running).await;
+    }));
+    running.spawn(give_up_on_a_stuck_terminal());
+    let ended = async {
+        match running.join_next().await {
+            Some(Ok(ended)) => ended,
+            _ => Err(Failure::new(FailureKind::Other, "the peer stopped unexpectedly")),
+        }
+    };
+    let result = first_to_end(faces, ended).await;
     output.prompt_ended();
     if edits_lines && result.is_err() {
         output.line(""); // the error goes below the line that was being typed
     }
     result
 }
+
+/// Ends the process some time after it was told to stop, when the face is stuck in printing.
+#[expect(clippy::exit, reason = "the one thread that could return an exit code waits for the terminal")]
+async fn give_up_on_a_stuck_terminal() -> Result<(), Failure> {
+    stop_signal().await;
+    tokio::time::sleep(STUCK_AFTER).await;
+    std::process::exit(i32::from(exit::number(FailureKind::Interrupted)))
+}
+
+/// Longer than a peer takes to tell the others that it leaves.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// The faces end first when the user quits: then the peer stops in good order. The peer ends first when its session is
 /// over for good: then nobody need type any more.
@@ -98,9 +120,12 @@ async fn first_to_end(
 fn plain_lines(input: &mut JoinSet<()>) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(16);
     input.spawn(async move {
-        let mut stdin = BufReader::new(tokio::io::stdin()).lines();
-        while let Ok(Some(line)) = stdin.next_line().await {
-            if sender.send(line).await.is_err() {
+        let mut stdin = BufReader::new(tokio::io::stdin());
+        let mut line = Vec::new();
+        while stdin.read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+            line.clear();
+            if sender.send(text).await.is_err() {
                 return;
             }
         }
