@@ -8,6 +8,15 @@ use rustix::process::Signal;
 use crate::program::{Person, Process, World, names_in, text};
 
 #[test]
+fn the_demo_holds_what_it_promises() {
+    let world = World::new();
+    let file = world.write("README.md", "a file to cross");
+    let outcome = Process::spawn(world.qchat(&format!("demo {}", file.display()))).outcome();
+    outcome.expect_code(0);
+    assert!(outcome.stdout.contains("their text is nowhere in its folder"), "{}", outcome.stdout);
+}
+
+#[test]
 fn two_peers_talk_both_ways() {
     let world = World::new();
     let directory = world.directory();
