@@ -228,3 +228,44 @@ fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(folder: &Path, collision: Collision) -> Result<PartialFile, ReceiveError> {
+        PartialFile::open(folder, &FileName::parse("file").unwrap(), 3, collision)
+    }
+
+    #[test]
+    fn only_what_was_written_gets_the_final_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = open(folder.path(), Collision::Refuse).unwrap();
+        partial.write_at(b"abc", 0).unwrap();
+        fs::remove_file(folder.path().join(".file.qpart")).unwrap();
+        let second = open(folder.path(), Collision::Refuse).unwrap();
+        assert!(matches!(partial.complete(), Err(ReceiveError::PartReplaced(_))));
+        assert!(!folder.path().join("file").exists(), "a half file has the final name");
+        second.write_at(b"xyz", 0).unwrap();
+        assert_eq!(fs::read(second.complete().unwrap()).unwrap(), b"xyz");
+    }
+
+    #[test]
+    fn a_part_file_with_a_second_name_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        fs::hard_link(&victim, folder.path().join(".file.qpart")).unwrap();
+        assert!(matches!(open(folder.path(), Collision::Refuse), Err(ReceiveError::PartReplaced(_))));
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn two_transfers_do_not_share_a_part_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path(), Collision::Rename).unwrap();
+        assert!(matches!(open(folder.path(), Collision::Rename), Err(ReceiveError::InUse(_))));
+        first.discard_if_empty();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -34,6 +34,34 @@ fn two_peers_talk_both_ways() {
 }
 
 #[test]
+fn more_lines_than_a_mailbox_holds_reach_somebody_who_is_online_all_and_in_order() {
+    let world = World::new();
+    let directory = world.directory();
+    let mut alice = world.person("alice", &directory).peer();
+    let mut bob = world.person("bob", &directory).peer();
+    let lines: Vec<String> = (0..400).map(|number| format!("line {number}")).collect();
+
+    for line in &lines {
+        alice.say(&format!("/msg bob {line}"));
+    }
+
+    assert_eq!(bob.messages(lines.len()), lines);
+}
+
+#[test]
+fn a_line_that_is_not_utf_8_does_not_end_the_peer() {
+    let world = World::new();
+    let directory = world.directory();
+    let mut alice = world.person("alice", &directory).peer();
+    let mut bob = world.person("bob", &directory).peer();
+
+    alice.say_bytes(b"/msg bob caf\xe9\n");
+    alice.say("/msg bob and on");
+
+    assert_eq!(bob.messages(2), ["caf\u{fffd}", "and on"]);
+}
+
+#[test]
 fn what_waits_for_somebody_survives_a_killed_directory_and_comes_once() {
     let world = World::new();
     let mut directory = world.directory();

@@ -201,6 +201,11 @@ impl Process {
         writeln!(stdin, "{line}").expect("it reads its input");
     }
 
+    pub(super) fn say_bytes(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("its input is open");
+        stdin.write_all(bytes).expect("it reads its input");
+    }
+
     pub(super) fn close_input(&mut self) {
         self.stdin = None;
     }

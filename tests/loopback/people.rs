@@ -7,9 +7,11 @@ use qchat::peer::failure::FailureKind;
 use qchat::peer::handle::Command;
 use qchat::storage::prekeys;
 use qchat::wire::account::LoginKind;
+use qchat::wire::directory::{DirectoryPush, PushAnswer, PushReply};
+use qchat::wire::ids::MessageId;
 use qchat::wire::refusal::Refusal;
 
-use crate::world::{ERRAND, Machine, PASSWORD, TestDirectory, TestPeer, name};
+use crate::world::{ERRAND, Machine, PASSWORD, RawClient, TestDirectory, TestPeer, in_time, name};
 
 fn line(from: &str, text: &str) -> (String, String) {
     (from.to_owned(), text.to_owned())
@@ -181,4 +183,32 @@ async fn a_peer_that_is_dropped_is_gone_without_a_panic() {
     let mut bob = TestPeer::join(&directory, "bob").await;
     assert!(alice.dropped().await.is_cancelled());
     bob.until(|event| matches!(event, Event::Presence { online: false, .. }).then_some(())).await;
+}
+
+/// Answers the next delivery that the directory pushes, and says which message it was.
+async fn answer_delivery(client: &RawClient, answer: PushAnswer) -> MessageId {
+    loop {
+        let mut stream = in_time(client.connection.accept_stream()).await.unwrap();
+        let push: DirectoryPush = in_time(stream.read_frame()).await.unwrap();
+        let is_delivery = matches!(push, DirectoryPush::Delivery(_));
+        let answer = if is_delivery { answer.clone() } else { Ok(PushReply::Taken) };
+        stream.write_frame(&answer).await.unwrap();
+        stream.finish();
+        if let DirectoryPush::Delivery(delivery) = push {
+            return delivery.envelope.header.id;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_full_disk_cannot_take_comes_again_before_anything_later() {
+    let directory = TestDirectory::start();
+    let alice = TestPeer::join(&directory, "alice").await;
+    let bob = RawClient::registered(&directory, "bob", LoginKind::Resident).await;
+    bob.put_prekey("bob").await;
+    alice.say("bob", "one").await;
+    let first = answer_delivery(&bob, Err(Refusal::Storage)).await;
+    alice.say("bob", "two").await;
+    assert_eq!(answer_delivery(&bob, Ok(PushReply::Taken)).await, first, "it was overtaken");
+    assert_ne!(answer_delivery(&bob, Ok(PushReply::Taken)).await, first);
 }
