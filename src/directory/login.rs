@@ -16,6 +16,7 @@ use crate::clock::now_millis;
 use crate::protocol::key_change::KeyRequests;
 use crate::protocol::lockout::{Lockout, Try};
 use crate::protocol::new_accounts::NewAccounts;
+use crate::protocol::password_tries::PasswordTries;
 use crate::protocol::source::SourcePrefix;
 use crate::seal::identity::{self, Label, login_statement};
 use crate::seal::password::{self, PasswordError};
@@ -35,6 +36,8 @@ const HASHES_AT_ONCE: usize = 2;
 pub(super) struct LoginLimits {
     /// Held while a try is written, so that what is kept has the order in which it happened.
     lockout: tokio::sync::Mutex<Lockout>,
+    /// Asked and counted while `lockout` is held.
+    password_tries: Mutex<PasswordTries>,
     new_accounts: Mutex<NewAccounts>,
     key_requests: Mutex<KeyRequests>,
     hashing: Arc<Semaphore>,
@@ -61,6 +64,7 @@ impl LoginLimits {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             lockout: tokio::sync::Mutex::default(),
+            password_tries: Mutex::default(),
             new_accounts: Mutex::new(NewAccounts::new(limits.new_accounts_per_hour)),
             key_requests: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
@@ -83,7 +87,10 @@ impl LoginLimits {
         source: SourcePrefix,
     ) -> Result<Try, Refusal> {
         let mut lockout = self.lockout.lock().await;
-        let tried = lockout.begin_try(name, source, now_millis())?;
+        let now = now_millis();
+        self.password_tries().check(source, now)?;
+        let tried = lockout.begin_try(name, source, now)?;
+        self.password_tries().count(source, now);
         store.keep_lockout(lockout.take_changes()).await?;
         Ok(tried)
     }
@@ -93,6 +100,10 @@ impl LoginLimits {
         let mut lockout = self.lockout.lock().await;
         lockout.succeeded(tried);
         Ok(store.keep_lockout(lockout.take_changes()).await?)
+    }
+
+    fn password_tries(&self) -> MutexGuard<'_, PasswordTries> {
+        self.password_tries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The keys that wait for an owner's answer.

@@ -5,5 +5,6 @@ pub mod groups;
 pub mod key_change;
 pub mod lockout;
 pub mod new_accounts;
+pub mod password_tries;
 pub mod source;
 pub mod trust;

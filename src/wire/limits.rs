@@ -93,6 +93,9 @@ pub const ERRANDS_PER_ACCOUNT_MAX: usize = 8;
 /// New accounts from one source prefix (IPv4 /24, IPv6 /48) in an hour; loopback is not counted.
 pub const NEW_ACCOUNTS_PER_PREFIX_PER_HOUR: usize = 30;
 
+/// Passwords from one source prefix that are looked at in a minute, over all accounts: half a second of a processor.
+pub const PASSWORDS_PER_PREFIX_PER_MINUTE: usize = 20;
+
 /// Keys that wait for an owner's answer, of all accounts.
 pub const KEY_REQUESTS_MAX: usize = 1_024;
 

@@ -22,7 +22,9 @@ use qchat::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
 use qchat::wire::ids::{
     DialId, DirectoryFingerprint, FileDigest, FileSize, InviteToken, MessageId, Password, Pattern, PeerKey, PrekeyId,
 };
-use qchat::wire::limits::{FRAME_BYTES_MAX, PASSWORD_BYTES_MAX, STRANGER_FRAME_BYTES_MAX};
+use qchat::wire::limits::{
+    FRAME_BYTES_MAX, PASSWORD_BYTES_MAX, PASSWORDS_PER_PREFIX_PER_MINUTE, STRANGER_FRAME_BYTES_MAX,
+};
 use qchat::wire::message::{Envelope, EnvelopeHeader};
 use qchat::wire::refusal::{CloseCode, Refusal};
 use qchat::wire::rendezvous::DialRequest;
@@ -347,6 +349,27 @@ async fn the_longest_login_fits() {
     let token = Some(InviteToken::from_bytes([7; 16]));
     let login = Login { password, token, register: true, ..stranger.login("the-longest-name-of-32-letters-x", ERRAND) };
     assert!(stranger.log_in(login).await.is_ok());
+}
+
+#[tokio::test]
+async fn whoever_guesses_at_many_accounts_is_soon_refused_at_all() {
+    let directory = TestDirectory::start();
+    let guess = async |victim: &str| {
+        let thief = RawClient::stranger(&directory).await;
+        let password = Some(Password::parse("a guess").unwrap());
+        thief.log_in(Login { password, ..thief.login(victim, ERRAND) }).await.unwrap_err()
+    };
+    for number in 0..PASSWORDS_PER_PREFIX_PER_MINUTE / 2 {
+        let victim = format!("victim-{number}");
+        RawClient::registered(&directory, &victim, ERRAND).await;
+        for tries_left in [2, 1] {
+            assert_eq!(guess(&victim).await, Refusal::WrongPassword { tries_left });
+        }
+    }
+    let untouched = RawClient::registered(&directory, "untouched", ERRAND).await;
+    assert!(matches!(guess("untouched").await, Refusal::LockedOut { seconds: 1..=60 }));
+    let again = RawClient::connect(directory.place, IdentityKey::from_seed(untouched.identity.seed())).await;
+    assert!(again.log_in(again.login("untouched", ERRAND)).await.is_ok(), "the owner needs no password");
 }
 
 /// Believes any server, and notes whether one showed a key.
