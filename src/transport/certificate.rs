@@ -110,7 +110,8 @@ impl DirectoryCertificate {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| malformed(certificate, &error))?;
         let first = chain.first().ok_or_else(|| malformed(certificate, &"it holds no certificate"))?;
-        let fingerprint = fingerprint_of_certificate(first).map_err(|error| malformed(certificate, &error))?;
+        let fingerprint = fingerprint_of_certificate(first)
+            .map_err(|error| malformed(certificate, &format!("it is no X.509 version 3 certificate ({error})")))?;
         let key = PrivateKeyDer::from_pem_slice(&Zeroizing::new(read(key)?)).map_err(|error| malformed(key, &error))?;
         Ok(Self { chain, key, fingerprint })
     }
