@@ -86,7 +86,10 @@ impl DirectoryCertificate {
     /// # Errors
     /// [`CertificateError`] names the file and what is wrong with it.
     pub fn reload(folder: &Path) -> Result<Self, CertificateError> {
-        Self::load(&folder.join("cert.pem"), &folder.join("key.pem"))
+        let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        let loaded = Self::load(&certificate, &key)?;
+        check_key_is_private(&key)?;
+        Ok(loaded)
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo: what peers pin, so that a renewed certificate with the same key stays

@@ -21,8 +21,13 @@ const ATTEMPTS_MAX: usize = 3;
 pub(super) fn export(args: ExportIdentity, output: &Output) -> Result<(), Failure> {
     let (file, settings) = (args.file, Settings::from_login(args.whose.into())?);
     let whose = whose(&settings)?;
-    if file.exists() && !args.overwrite {
-        return Err(exists(&file));
+    match file.symlink_metadata() {
+        Ok(_) if !args.overwrite => return Err(exists(&file)),
+        Ok(there) if !there.is_file() => {
+            return Err(Failure::new(FailureKind::Usage, format!("{} is not a file", file.display()))
+                .hint("only a file is overwritten: name another path"));
+        }
+        Ok(_) | Err(_) => {}
     }
     let profile = Profile::open(&settings.home, whose.fingerprint, &whose.name, &mut OsRandom).map_err(in_use)?;
     let passphrase = match &args.passphrase_file {
@@ -46,6 +51,9 @@ pub(super) fn export(args: ExportIdentity, output: &Output) -> Result<(), Failur
 pub(super) fn import(args: ImportIdentity, output: &Output) -> Result<(), Failure> {
     let file = args.file;
     let cannot = |error: &dyn std::fmt::Display| format!("cannot import {}: {error}", file.display());
+    if file.metadata().is_ok_and(|there| !there.is_file()) {
+        return Err(Failure::new(FailureKind::Usage, cannot(&"it is not a file")));
+    }
     let sealed = std::fs::read(&file).map_err(|error| Failure::new(FailureKind::Other, cannot(&error)))?;
     let passphrase = match &args.passphrase_file {
         Some(path) => prompt::password_from(path)?,
