@@ -137,7 +137,11 @@ fn check_key_is_private(path: &Path) -> Result<(), CertificateError> {
     Ok(())
 }
 
+/// Reads a regular file: a pipe would hold up the directory that takes a renewed certificate.
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return Err(CertificateError::Malformed { path: path.to_owned(), reason: "it is not a file".to_owned() });
+    }
     fs::read(path).map_err(|source| CertificateError::File { action: "read", path: path.to_owned(), source })
 }
 
