@@ -122,7 +122,7 @@ async fn push_returned(shared: &Shared, session: &Session, returned: Returned) -
         }
         Ok(PushReply::Left) => tracing::debug!(peer = %session.name, number, "returned message left"),
         Err(refusal) => tracing::debug!(peer = %session.name, number, %refusal, "returned message refused"),
-        Ok(PushReply::Candidates(_)) => return Err(end(session, CloseCode::BadFrame)),
+        Ok(PushReply::Candidates(_) | PushReply::Receipt(_)) => return Err(end(session, CloseCode::BadFrame)),
     }
     Ok(())
 }
@@ -131,7 +131,7 @@ async fn push_returned(shared: &Shared, session: &Session, returned: Returned) -
 async fn push_envelope(shared: &Shared, session: &Session, waiting: Waiting) -> Result<bool, NotTaken> {
     let Waiting { number, delivery } = waiting;
     match push(session, &DirectoryPush::Delivery(Box::new(delivery))).await? {
-        Ok(PushReply::Taken) => {
+        Ok(PushReply::Taken | PushReply::Receipt(_)) => {
             if let Err(error) = shared.store.delete_envelope(number).await {
                 // Its recipient gets it again in the next session, and knows it by its id.
                 tracing::error!(peer = %session.name, number, %error, "delivered envelope not deleted");

@@ -55,7 +55,7 @@ async fn announce(session: Arc<Session>, announced: DialAnnounced) -> Result<Vec
     let answer = timeout(ANNOUNCE_DEADLINE, asked).await.unwrap_or(Err(TransportError::NoAnswer(ANNOUNCE_DEADLINE)));
     match answer {
         Ok(Ok(PushReply::Candidates(sent))) => Ok(candidates(observed(&session.connection), sent)),
-        Ok(Ok(PushReply::Taken | PushReply::Left)) => Err(Refusal::NotAccepted),
+        Ok(Ok(PushReply::Taken | PushReply::Left | PushReply::Receipt(_))) => Err(Refusal::NotAccepted),
         Ok(Err(refusal)) => Err(refusal),
         Err(error) => {
             tracing::debug!(peer = %session.name, %error, "dial not announced");

@@ -26,6 +26,7 @@ pub(super) async fn answer(shared: &Shared, session: &Session, request: Director
         DirectoryRequest::Who { after } => Ok(who(shared, after.as_ref())),
         DirectoryRequest::Identify { name } => identify(shared, name).await,
         DirectoryRequest::Deliver { to, envelope } => deliver(shared, session, to, *envelope).await,
+        DirectoryRequest::Receipts { .. } | DirectoryRequest::Missing { .. } => Err(Refusal::UnknownRequest),
         DirectoryRequest::Publish(entry) => publish(shared, session, entry).await,
         DirectoryRequest::Unpublish { name } => unpublish(shared, session, &name).await,
         DirectoryRequest::Find { query, after } => find(shared, query, after).await,

@@ -66,6 +66,8 @@ async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitte
             | DirectoryRequest::Who { .. }
             | DirectoryRequest::Identify { .. }
             | DirectoryRequest::Deliver { .. }
+            | DirectoryRequest::Receipts { .. }
+            | DirectoryRequest::Missing { .. }
             | DirectoryRequest::Publish(_)
             | DirectoryRequest::Unpublish { .. }
             | DirectoryRequest::Find { .. }

@@ -362,6 +362,7 @@ async fn answer(context: &Context, stream: &mut Stream) -> Result<(), TransportE
     stream.expect_end().await?;
     let answer: PushAnswer = match push {
         DirectoryPush::Delivery(delivery) => inbox::take(context, *delivery).await,
+        DirectoryPush::Receipts(_) | DirectoryPush::Drained { .. } => Ok(PushReply::Taken),
         DirectoryPush::Dial(announced) => peer_links::expect(context, announced).await,
         DirectoryPush::Presence { name, online } => {
             context.tell(Event::Presence { name, online });

@@ -194,7 +194,7 @@ impl PeerHandle {
     /// # Errors
     /// A [`Failure`] when the profile cannot be written.
     pub async fn mark_shown(&self, id: MessageId) -> Result<(), Failure> {
-        Ok(crate::storage::messages::mark_shown(self.context.database(), id).await?)
+        Ok(crate::storage::messages::mark_shown(self.context.database(), id, true).await?)
     }
 
     /// The names of the people this account has talked to.

@@ -4,6 +4,7 @@ use super::contacts;
 use super::context::Context;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
+use crate::clock::now_millis;
 use crate::seal::envelope;
 use crate::storage::messages::{self, Incoming};
 use crate::storage::prekeys;
@@ -27,12 +28,12 @@ pub(super) async fn take(context: &Context, delivery: Delivery) -> PushAnswer {
 
 async fn take_all(context: &Context, delivery: Delivery) -> Result<PushAnswer, Failure> {
     let header = &delivery.envelope.header;
-    if messages::has_incoming(context.database(), header.sender, header.id).await? {
+    if messages::come_again(context.database(), header.sender, header.id, false).await?.is_some() {
         return Ok(Ok(PushReply::Taken));
     }
     let Some(message) = open(context, &delivery).await? else { return Ok(Ok(PushReply::Left)) };
     if matches!(message.body, Body::Offer(_))
-        && messages::open_offers(context.database()).await?.len() >= OPEN_OFFERS_MAX
+        && crate::storage::offers::open_offers(context.database()).await?.len() >= OPEN_OFFERS_MAX
     {
         tracing::warn!(from = %delivery.from, "an offer was left at the directory: too many wait for an answer");
         return Ok(Ok(PushReply::Left));
@@ -46,7 +47,8 @@ async fn take_all(context: &Context, delivery: Delivery) -> Result<PushAnswer, F
         Err(failure) => return Err(failure),
     }
     let incoming = Incoming { from: delivery.from, message };
-    if messages::put_incoming(context.database(), &incoming).await? {
+    let (taken, _) = messages::take(context.database(), incoming.clone(), false, now_millis()).await?;
+    if !taken.is_known {
         settle(context, &incoming).await?;
         context.tell(event_of(incoming));
     }
@@ -59,8 +61,8 @@ async fn take_own(context: &Context, delivery: Delivery) -> Result<PushAnswer, F
     let incoming = Incoming { from: delivery.from, message };
     match incoming.message.body {
         Body::OfferDeclined { .. } if settle(context, &incoming).await? => {
-            messages::put_incoming(context.database(), &incoming).await?;
-            messages::mark_shown(context.database(), incoming.message.id).await?;
+            messages::take(context.database(), incoming.clone(), false, now_millis()).await?;
+            messages::mark_shown(context.database(), incoming.message.id, false).await?;
             context.tell(event_of(incoming));
             Ok(Ok(PushReply::Taken))
         }

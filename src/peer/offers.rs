@@ -16,7 +16,7 @@ use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::messages;
 use crate::seal::random::{self, OsRandom};
-use crate::storage::messages::{OpenOffer, close_offer, open_offers};
+use crate::storage::offers::{OpenOffer, close_offer, open_offers};
 use crate::storage::partial_file::Collision;
 use crate::storage::shares::{self, Audience, SharedFile};
 use crate::wire::account::LoginKind;

@@ -15,9 +15,10 @@ use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use crate::clock::now_millis;
 use crate::protocol::backoff::Backoff;
+use crate::protocol::conversation::{Draft, Fate};
 use crate::seal::random::{self, OsRandom};
 use crate::seal::{envelope, prekey};
-use crate::storage::messages::{self, Fate, Outgoing};
+use crate::storage::messages::{self, Outgoing, ToSend};
 use crate::storage::shares;
 use crate::wire::account::{LoginKind, SignedPrekey};
 use crate::wire::directory::{DirectoryRequest, PushAnswer, PushReply};
@@ -146,7 +147,8 @@ async fn enqueue(context: &Context, Enqueue { to, id, body, written }: Enqueue) 
 
 async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> Result<(), Failure> {
     let recipient = contacts::pinned_key(context, to).await?;
-    messages::put_outgoing(context.database(), to, context.key(), recipient, id, now_millis(), body)
+    let draft = Draft { sender: context.key(), recipient, id, sent_at: now_millis(), body };
+    messages::write(context.database(), to, draft)
         .await?
         .map(|_| ())
         .ok_or_else(|| Failure::new(FailureKind::Quota, "the outbox is full: too many messages wait to be sent"))
@@ -154,16 +156,21 @@ async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> R
 
 /// Sends the oldest message. Says whether there was one; fails when it should be tried again later.
 async fn send_oldest(context: &Context, prekeys: &mut HashMap<PeerName, SignedPrekey>) -> Result<bool, Failure> {
-    let Some(outgoing) = messages::outbox(context.database(), context.key(), 1).await?.pop() else { return Ok(false) };
-    let Outgoing { to, message } = outgoing;
+    let waiting = messages::to_send(context.database(), context.key(), now_millis()).await?;
+    let Some(ToSend { outgoing: Outgoing { to, message }, attempt, .. }) = waiting.into_iter().next() else {
+        return Ok(false);
+    };
+    let recipient = message.recipient;
     let (id, what) = (message.id, What::of(&message.body));
     let (fate, event) = match deliver(context, prekeys, &to, &message).await {
-        Ok(()) => (Fate::Stored, Event::Stored { to, id, what }),
+        Ok(()) => (Fate::Stored { attempt }, Event::Stored { to, id, what }),
         Err(failure) if is_final(&failure) => (Fate::Refused, Event::NotSent { to, id, what, failure }),
         Err(failure) => return Err(failure),
     };
     // It may have come back before the answer that it was stored.
-    if messages::settle_outgoing(context.database(), id, fate).await? {
+    let settled =
+        messages::settle(context.database(), (recipient, id), context.key(), fate, None, now_millis()).await?;
+    if settled.is_some() {
         context.tell(event);
     }
     Ok(true)
@@ -182,8 +189,11 @@ pub(super) async fn take_returned(context: &Context, to: PeerName, id: MessageId
 }
 
 async fn note_returned(context: &Context, to: PeerName, id: MessageId, refusal: Refusal) -> Result<(), Failure> {
-    let returned = messages::take_returned(context.database(), &to, context.key(), id).await?;
-    let Some(Outgoing { message, .. }) = returned else { return Ok(()) };
+    let Some(recipient) = messages::recipient_of(context.database(), &to, id).await? else { return Ok(()) };
+    let fate = Fate::Refused;
+    let returned =
+        messages::settle(context.database(), (recipient, id), context.key(), fate, Some(refusal), now_millis()).await?;
+    let Some((Outgoing { message, .. }, _)) = returned else { return Ok(()) };
     if matches!(message.body, Body::Offer(_)) {
         shares::remove_offered(context.database(), id, message.recipient).await?;
     }

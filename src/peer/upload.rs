@@ -27,6 +27,7 @@ pub(super) async fn answer(context: Arc<Context>, asker: DialAnnounced, mut stre
     };
     let result = match request {
         PeerRequest::Fetch(fetch) => serve(&context, &asker, fetch, &mut stream).await,
+        PeerRequest::Message(_) | PeerRequest::Receipts(_) => refuse(&mut stream, Refusal::UnknownRequest).await,
         PeerRequest::Received { digest } => received(&context, &asker, digest, &mut stream).await,
     };
     match result {

@@ -21,6 +21,7 @@ use super::random::{self, Random};
 use crate::wire::account::SignedPrekey;
 use crate::wire::codec::{self, CodecError};
 use crate::wire::ids::{PeerKey, PrekeyId};
+use crate::wire::limits::SEQUENCE_MAX;
 use crate::wire::message::{ENVELOPE_VERSION, Envelope, EnvelopeHeader, InnerMessage, SignedMessage};
 
 /// Binds the seal to this use and version (RFC 9180, section 8.1).
@@ -67,6 +68,9 @@ pub enum MessageError {
     /// The message names another sender than the key that signed it.
     #[error("the message names another sender than who signed it")]
     OtherSender,
+    /// The message has a number that no honest sender comes to.
+    #[error("the message has the impossible number {0}")]
+    BadSequence(u64),
 }
 
 /// Why an envelope is not opened, or what was in it not believed.
@@ -128,7 +132,14 @@ pub fn verify_message(signed: &SignedMessage, sender: &PeerKey) -> Result<InnerM
     identity::verify(sender, Label::Message, &signed.message, &signed.signature)
         .map_err(|_| MessageError::BadSignature)?;
     let message: InnerMessage = codec::decode(&signed.message)?;
-    if message.sender == *sender { Ok(message) } else { Err(MessageError::OtherSender) }
+    if message.sender != *sender {
+        return Err(MessageError::OtherSender);
+    }
+    if (1..=SEQUENCE_MAX).contains(&message.sequence) {
+        Ok(message)
+    } else {
+        Err(MessageError::BadSequence(message.sequence))
+    }
 }
 
 /// Signs, pads and seals a message to a prekey, which the caller has verified for the recipient's account.
@@ -290,6 +301,7 @@ mod tests {
                 recipient: self.bob.public(),
                 id: MessageId::from_bytes(random::array(&mut OsRandom)),
                 sequence: 1,
+                skipped: Default::default(),
                 sent_at: UnixMillis(1_700_000_000_000),
                 body: Body::Text(Text::parse(text).unwrap()),
             }

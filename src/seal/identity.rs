@@ -31,6 +31,8 @@ pub enum Label {
     Prekey,
     /// A message to a person.
     Message,
+    /// What became of a message.
+    Receipt,
 }
 
 impl Label {
@@ -39,6 +41,7 @@ impl Label {
             Self::Login => b"qchat login v1",
             Self::Prekey => b"qchat prekey v1",
             Self::Message => b"qchat message v1",
+            Self::Receipt => b"qchat receipt v1",
         }
     }
 

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod prekey;
 
 pub mod envelope;
+pub mod receipt;
 
 pub mod digest;
 pub mod password;

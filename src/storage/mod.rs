@@ -5,10 +5,12 @@ pub mod profile;
 
 pub mod contacts;
 pub mod messages;
+pub mod offers;
 pub mod prekeys;
 pub mod shares;
 
 pub mod partial_file;
 pub mod safe_name;
 
+mod records;
 mod schema;

@@ -17,7 +17,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
         sequence INTEGER NOT NULL,
         sent_at INTEGER NOT NULL,
         body BLOB NOT NULL,
-        -- out: sending, stored, refused; in: new, shown
         state TEXT NOT NULL,
         UNIQUE (direction, peer_key, id)
     ) STRICT;
@@ -58,5 +57,48 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE contact ADD COLUMN verified_at INTEGER;
     -- another key that was shown for a verified contact, and not accepted
     ALTER TABLE contact ADD COLUMN offered_key BLOB;
+    ",
+    "
+    -- direction out: sending, stored, refused, delivered, read; in: held, new, shown
+    -- the order on the screen: when it was written, or released
+    ALTER TABLE message ADD COLUMN place INTEGER;
+    UPDATE message SET place = number;
+    -- out: whether it is to be sent (again), and how often that was
+    ALTER TABLE message ADD COLUMN waits INTEGER NOT NULL DEFAULT 0;
+    UPDATE message SET waits = 1 WHERE state = 'sending';
+    ALTER TABLE message ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0;
+    -- out: when the directory had it, by our clock; the number of the refusal; the newest signed receipt
+    ALTER TABLE message ADD COLUMN stored_at INTEGER;
+    ALTER TABLE message ADD COLUMN reason INTEGER;
+    ALTER TABLE message ADD COLUMN receipt BLOB;
+    -- in: when it came, by our clock; whether straight from its sender; how often through the directory; whether its
+    -- number had been released or given up; whether a read receipt is due
+    ALTER TABLE message ADD COLUMN came_at INTEGER;
+    ALTER TABLE message ADD COLUMN direct INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN arrivals INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN late INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN read_due INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX message_by_place ON message (place);
+    CREATE INDEX message_of ON message (peer_key, direction, sequence);
+    CREATE INDEX message_to_send ON message (peer_key, sequence) WHERE waits;
+    CREATE INDEX message_to_receipt ON message (place) WHERE read_due;
+    CREATE TABLE conversation (
+        peer_key BLOB PRIMARY KEY,
+        last INTEGER NOT NULL,
+        released INTEGER NOT NULL,
+        highest INTEGER NOT NULL,
+        -- 8 bytes for each number, little-endian
+        skipped BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO conversation
+        SELECT peer_key, max(last), max(highest), max(highest), x'' FROM (
+            SELECT peer_key, last, 0 AS highest FROM sequence
+            UNION ALL SELECT peer_key, 0, max(sequence) FROM message WHERE direction = 'in' GROUP BY peer_key
+        ) GROUP BY peer_key;
+    DROP TABLE sequence;
+    -- the words of each message, found by message.number
+    CREATE VIRTUAL TABLE message_words USING fts5 (text, content = '', tokenize = 'unicode61 remove_diacritics 2');
+    -- whether a message was opened with it
+    ALTER TABLE prekey ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
     ",
 ];

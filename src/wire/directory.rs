@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Identity, LoggedIn, Login, SessionInfo, SignedPrekey};
 use super::catalog::{Cursor, Entry, Found, Query};
-use super::ids::{FileName, InviteToken, MessageId, Password, PeerKey, PeerName, UnixMillis};
-use super::message::{Delivery, Envelope};
+use super::ids::{FileName, InviteToken, MessageId, Password, PeerKey, PeerName, PrekeyId, UnixMillis};
+use super::message::{Delivery, Envelope, SignedReceipt};
 use super::refusal::Refusal;
 use super::rendezvous::{DialAnnounced, DialGranted, DialRequest};
 
@@ -35,6 +35,19 @@ pub enum DirectoryRequest {
         to: PeerName,
         /// What.
         envelope: Box<Envelope>,
+    },
+    /// Receipts for messages of one person, 64 at most. Answer: [`DirectoryReply::Done`].
+    Receipts {
+        /// Who sent the messages.
+        to: PeerName,
+        /// What became of them.
+        receipts: Vec<SignedReceipt>,
+    },
+    /// Which of the asker's messages the directory does not have any more, nor a receipt for them; 512 at most. Answer:
+    /// [`DirectoryReply::Missing`].
+    Missing {
+        /// Recipients and messages.
+        messages: Vec<(PeerName, MessageId)>,
     },
     /// Publishes a file, or replaces the entry of that name. Answer: [`DirectoryReply::Done`].
     Publish(Entry),
@@ -94,6 +107,11 @@ pub enum DirectoryReply {
     },
     /// A person's keys.
     Identity(Box<Identity>),
+    /// Messages that the directory does not have.
+    Missing {
+        /// Of those it was asked for.
+        messages: Vec<MessageId>,
+    },
     /// A page of a search.
     Entries {
         /// Ordered by name, then owner.
@@ -123,8 +141,16 @@ pub type DirectoryAnswer = Result<DirectoryReply, Refusal>;
 /// What a directory asks of a peer: one per stream that the directory opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DirectoryPush {
-    /// A message. Answer: [`PushReply::Taken`] once it is on the recipient's disk, or [`PushReply::Left`].
+    /// A message. Answer: [`PushReply::Receipt`] once it is on the recipient's disk or cannot be opened there, or
+    /// [`PushReply::Left`].
     Delivery(Box<Delivery>),
+    /// What became of messages that the account sent, 64 at most. Answer: [`PushReply::Taken`] once that is on disk.
+    Receipts(Vec<SignedReceipt>),
+    /// Nothing waits any more that this session has not been pushed. Answer: [`PushReply::Taken`].
+    Drained {
+        /// The account's prekey at that moment: nothing that is sealed to an older one will come.
+        prekey: Option<PrekeyId>,
+    },
     /// Somebody is about to connect. Answer: [`PushReply::Candidates`], or a refusal.
     Dial(DialAnnounced),
     /// Somebody came or went. Answer: [`PushReply::Taken`].
@@ -166,6 +192,8 @@ pub enum DirectoryPush {
 pub enum PushReply {
     /// Done and durable: the directory may forget it.
     Taken,
+    /// A message is done with here: the directory forgets it, and keeps this for its sender.
+    Receipt(Box<SignedReceipt>),
     /// Not for this session: the directory keeps it for the next.
     Left,
     /// Where the dialler can reach this peer.

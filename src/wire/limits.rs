@@ -46,6 +46,33 @@ pub const MAILBOX_PER_SENDER_MAX: u64 = 100;
 /// How long a message waits for its recipient.
 pub const MAILBOX_DAYS: u64 = 30;
 
+/// Numbers that one message names as not coming: 64 of them and the longest text fit an envelope.
+pub const SKIPPED_MAX: usize = 64;
+
+/// Sequence numbers go up to here: what is higher is a lie, and would leave no room for the next.
+pub const SEQUENCE_MAX: u64 = 1 << 48;
+
+/// Receipts in one frame: 13 KiB.
+pub const RECEIPTS_PER_FRAME_MAX: usize = 64;
+
+/// Receipts that wait for one account; the oldest make room, because a receipt is news and no message.
+pub const RECEIPTS_WAITING_MAX: u64 = 10_000;
+
+/// Messages in one question whether they are still there: 25 KiB.
+pub const MISSING_PER_FRAME_MAX: usize = 512;
+
+/// How long a message waits for those before it.
+pub const GAP_HELD: Duration = Duration::from_secs(10);
+
+/// Messages of one sender that wait for those before them; with more, nothing is waited for any longer.
+pub const HELD_PER_SENDER_MAX: usize = 256;
+
+/// How long a peer link without a transfer or a message is kept.
+pub const LINK_IDLE: Duration = Duration::from_secs(120);
+
+/// The shortest time that a message over a peer link waits for its receipt before it goes through the directory.
+pub const DIRECT_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Messages in the sender's own outbox that the directory has not taken yet.
 pub const OUTBOX_MESSAGES_MAX: u64 = 10_000;
 

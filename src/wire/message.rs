@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{FileDigest, FileName, FileSize, MessageId, PeerKey, PeerName, PrekeyId, Signature, UnixMillis};
-use super::limits::TEXT_BYTES_MAX;
+use super::limits::{SKIPPED_MAX, TEXT_BYTES_MAX};
 
 /// The version of envelopes, which outlive connections because they are stored.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -89,10 +89,51 @@ pub struct InnerMessage {
     pub id: MessageId,
     /// 1, 2, 3 ... for each (sender, recipient).
     pub sequence: u64,
+    /// Numbers before this one that will not come: their messages were refused or expired.
+    pub skipped: Skipped,
     /// When it was written, by the sender's clock.
     pub sent_at: UnixMillis,
     /// What it says.
     pub body: Body,
+}
+
+/// Sequence numbers that will not come, in rising order: the newest 64 at most.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u64>", into = "Vec<u64>")]
+pub struct Skipped(Vec<u64>);
+
+/// More skipped numbers than one message may name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a message names at most {SKIPPED_MAX} numbers that will not come, not {0}")]
+pub struct TooManySkipped(usize);
+
+impl Skipped {
+    /// Keeps the newest 64 of these numbers.
+    #[must_use]
+    pub fn newest(mut numbers: Vec<u64>) -> Self {
+        numbers.sort_unstable();
+        numbers.dedup();
+        Self(numbers.split_off(numbers.len().saturating_sub(SKIPPED_MAX)))
+    }
+
+    /// The numbers, in rising order.
+    #[must_use]
+    pub fn numbers(&self) -> &[u64] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<u64>> for Skipped {
+    type Error = TooManySkipped;
+    fn try_from(numbers: Vec<u64>) -> Result<Self, TooManySkipped> {
+        if numbers.len() > SKIPPED_MAX { Err(TooManySkipped(numbers.len())) } else { Ok(Self::newest(numbers)) }
+    }
+}
+
+impl From<Skipped> for Vec<u64> {
+    fn from(skipped: Skipped) -> Self {
+        skipped.0
+    }
 }
 
 /// An encoded [`InnerMessage`] and its sender's signature over it.
@@ -137,4 +178,43 @@ pub struct Delivery {
     pub from: PeerName,
     /// The envelope as the sender sealed it.
     pub envelope: Envelope,
+}
+
+/// What a recipient says of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ReceiptKind {
+    /// It cannot be opened here: seal it again, under the same id.
+    CannotOpen,
+    /// It is on the recipient's disk.
+    Delivered,
+    /// It was on the recipient's screen.
+    Read,
+}
+
+/// What a recipient signs of a message. Never sealed, never receipted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Whose receipt it is: the message's recipient.
+    pub by: PeerKey,
+    /// For whom: the message's sender.
+    pub to: PeerKey,
+    /// The message.
+    pub id: MessageId,
+    /// Its number; 0 when it cannot be opened.
+    pub sequence: u64,
+    /// The highest number that ever came from that sender, so that one who was restored from a backup goes on above it.
+    pub highest: u64,
+    /// What is said.
+    pub kind: ReceiptKind,
+    /// When, by the recipient's clock.
+    pub at: UnixMillis,
+}
+
+/// A [`Receipt`] and its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedReceipt {
+    /// What is said.
+    pub receipt: Receipt,
+    /// By [`Receipt::by`].
+    pub signature: Signature,
 }

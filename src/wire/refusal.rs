@@ -85,6 +85,8 @@ pub enum Refusal {
     PrekeyChanged,
     /// The recipient has not published a prekey yet.
     NoPrekey,
+    /// The message waited as long as a mailbox keeps it, and its recipient did not come.
+    Expired,
     /// The envelope's sender is not the session's account.
     NotYourName,
     /// A signature does not fit what it signs.
@@ -146,6 +148,7 @@ impl Refusal {
             Self::NoPrekey => 25,
             Self::NotYourName => 26,
             Self::BadSignature => 27,
+            Self::Expired => 28,
             Self::UnknownFile => 40,
             Self::TooManyShares => 41,
             Self::FileChanged => 42,
@@ -189,6 +192,7 @@ impl Refusal {
             Self::NameTaken => "choose another name, or leave out --register to log in",
             Self::Busy | Self::TooManyTransfers => "try again in a moment",
             Self::MailboxFull => "send it again when they have been online and taken what waits",
+            Self::Expired => "send it again when they are back",
             Self::FileChanged => "ask its owner to share it again",
             Self::UnknownFile => "`qchat find` shows what is shared",
             Self::TooManyShares => "take some back with `unshare`",
@@ -228,6 +232,7 @@ impl From<RefusalOnWire> for Refusal {
             25 => Self::NoPrekey,
             26 => Self::NotYourName,
             27 => Self::BadSignature,
+            28 => Self::Expired,
             40 => Self::UnknownFile,
             41 => Self::TooManyShares,
             42 => Self::FileChanged,
@@ -287,6 +292,7 @@ impl fmt::Display for Refusal {
             Self::KeyChanged => "the identity key has changed",
             Self::PrekeyChanged => "the prekey has changed",
             Self::NoPrekey => "has no prekey yet, because no peer of that account ever came online",
+            Self::Expired => "waited 30 days, and nobody came to take it",
             Self::NotYourName => "the sender is not the account that is logged in",
             Self::BadSignature => "a signature does not fit",
             Self::UnknownFile => "no such file is shared",

@@ -1,8 +1,9 @@
-//! Between two peers: asking for ranges of a file, and telling that it arrived.
+//! Between two peers: asking for ranges of a file, telling that it arrived, and messages with their receipts.
 
 use serde::{Deserialize, Serialize};
 
 use super::ids::{FileDigest, FileSize};
+use super::message::{SignedMessage, SignedReceipt};
 use super::refusal::Refusal;
 
 /// The ALPN of a connection between two peers.
@@ -15,7 +16,7 @@ pub const GROUP_BYTES: u64 = 256 * 1024;
 pub const GROUP_HASH_BYTES: u64 = 32;
 
 /// The first frame of every stream between peers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerRequest {
     /// Asks for bytes. Answer: a [`FetchAnswer`], then chunks.
     Fetch(Fetch),
@@ -24,6 +25,10 @@ pub enum PeerRequest {
         /// Which file.
         digest: FileDigest,
     },
+    /// A message of the side that opens the stream. Answer: a [`MessageAnswer`], once it is on disk.
+    Message(Box<SignedMessage>),
+    /// What became of messages, 64 at most. Answer: a [`ReceivedAnswer`].
+    Receipts(Vec<SignedReceipt>),
 }
 
 /// Which bytes of a file.
@@ -59,8 +64,11 @@ pub struct FetchReply {
 /// The answer frame to [`PeerRequest::Fetch`].
 pub type FetchAnswer = Result<FetchReply, Refusal>;
 
-/// The answer frame to [`PeerRequest::Received`].
+/// The answer frame to [`PeerRequest::Received`] and [`PeerRequest::Receipts`].
 pub type ReceivedAnswer = Result<(), Refusal>;
+
+/// The answer frame to [`PeerRequest::Message`].
+pub type MessageAnswer = Result<SignedReceipt, Refusal>;
 
 /// How many verification groups a file has; an empty file has none.
 #[must_use]

@@ -19,11 +19,12 @@ use qchat::wire::ids::{
     PrekeyId, Signature, UnixMillis,
 };
 use qchat::wire::message::{
-    Body, Delivery, ENVELOPE_VERSION, Envelope, EnvelopeHeader, InnerMessage, Offer, SignedMessage, Text,
+    Body, Delivery, ENVELOPE_VERSION, Envelope, EnvelopeHeader, InnerMessage, Offer, Receipt, ReceiptKind,
+    SignedMessage, SignedReceipt, Skipped, Text,
 };
 use qchat::wire::refusal::Refusal;
 use qchat::wire::rendezvous::{DialAnnounced, DialGranted, DialRequest};
-use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, PeerRequest, ReceivedAnswer};
+use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, MessageAnswer, PeerRequest, ReceivedAnswer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -56,6 +57,9 @@ fn requests_to_a_directory() {
     golden("request-who", &DirectoryRequest::Who { after: None });
     golden("request-who-after", &DirectoryRequest::Who { after: Some(name("bob")) });
     golden("request-identify", &DirectoryRequest::Identify { name: name("bob") });
+    let messages = vec![(name("bob"), MessageId::from_bytes([3; 16]))];
+    golden("request-missing", &DirectoryRequest::Missing { messages });
+    golden("request-receipts", &DirectoryRequest::Receipts { to: name("bob"), receipts: vec![receipt()] });
     golden("request-deliver", &DirectoryRequest::Deliver { to: name("bob"), envelope: Box::new(envelope()) });
     golden("request-publish", &DirectoryRequest::Publish(entry()));
     golden("request-unpublish", &DirectoryRequest::Unpublish { name: file_name("a file") });
@@ -89,6 +93,7 @@ fn answers_of_a_directory() {
     let found = Found { owner: name("bob"), online: true, entry: entry() };
     answer("reply-done", DirectoryReply::Done);
     answer("reply-logged-in", DirectoryReply::LoggedIn(logged_in));
+    answer("reply-missing", DirectoryReply::Missing { messages: vec![MessageId::from_bytes([3; 16])] });
     answer("reply-people", DirectoryReply::People { names: vec![name("alice"), name("bob")], more: true });
     answer("reply-identity", DirectoryReply::Identity(Box::new(identity)));
     answer("reply-entries", DirectoryReply::Entries { found: vec![found], more: false });
@@ -120,6 +125,9 @@ fn pushes_of_a_directory_and_their_answers() {
     golden("push-returned", &DirectoryPush::Returned { to: name("bob"), id, refusal: Refusal::KeyChanged });
     golden("push-key-changed", &DirectoryPush::KeyChanged { name: name("bob"), key: key() });
     golden::<PushAnswer>("push-reply-taken", &Ok(PushReply::Taken));
+    golden("push-receipts", &DirectoryPush::Receipts(vec![receipt()]));
+    golden("push-drained", &DirectoryPush::Drained { prekey: Some(PrekeyId::from_bytes([6; 16])) });
+    golden::<PushAnswer>("push-reply-receipt", &Ok(PushReply::Receipt(Box::new(receipt()))));
     golden::<PushAnswer>("push-reply-left", &Ok(PushReply::Left));
     golden::<PushAnswer>("push-reply-candidates", &Ok(PushReply::Candidates(addresses())));
     golden::<PushAnswer>("push-reply-refused", &Err(Refusal::NotAccepted));
@@ -132,6 +140,7 @@ fn messages_between_people() {
         recipient: PeerKey::from_bytes([2; 32]),
         id: MessageId::from_bytes([3; 16]),
         sequence: 300,
+        skipped: Skipped::newest(vec![298, 297]),
         sent_at: UnixMillis(1_700_000_000_000),
         body,
     };
@@ -147,6 +156,7 @@ fn messages_between_people() {
     );
     golden("message-signed", &SignedMessage { message: vec![1, 2, 3], signature: signature() });
     golden("envelope", &envelope());
+    golden("receipt", &receipt());
     golden("prekey-signed", &signed_prekey());
 }
 
@@ -156,6 +166,9 @@ fn requests_and_answers_between_peers() {
     golden("fetch-tree", &fetch(FetchPart::Tree));
     golden("fetch-groups", &fetch(FetchPart::Groups { first: 3, count: 500 }));
     golden("received", &PeerRequest::Received { digest: digest() });
+    golden("peer-message", &PeerRequest::Message(Box::new(SignedMessage { message: vec![1], signature: signature() })));
+    golden("peer-receipts", &PeerRequest::Receipts(vec![receipt()]));
+    golden::<MessageAnswer>("message-reply", &Ok(receipt()));
     golden::<FetchAnswer>("fetch-reply", &Ok(FetchReply { size: FileSize::try_from(1 << 33).unwrap() }));
     golden::<FetchAnswer>("fetch-refused", &Err(Refusal::UnknownFile));
     golden::<ReceivedAnswer>("received-reply", &Ok(()));
@@ -263,6 +276,19 @@ fn signed_prekey() -> SignedPrekey {
         expires: UnixMillis(1_800_000_000_000),
     };
     SignedPrekey { prekey, signature: signature() }
+}
+
+fn receipt() -> SignedReceipt {
+    let receipt = Receipt {
+        by: PeerKey::from_bytes([2; 32]),
+        to: key(),
+        id: MessageId::from_bytes([3; 16]),
+        sequence: 300,
+        highest: 301,
+        kind: ReceiptKind::Delivered,
+        at: UnixMillis(1_700_000_000_000),
+    };
+    SignedReceipt { receipt, signature: signature() }
 }
 
 fn envelope() -> Envelope {

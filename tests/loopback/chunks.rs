@@ -187,6 +187,8 @@ impl Owner {
                 Ok(PushReply::Candidates(vec![self.client.endpoint.local_address().unwrap()]))
             }
             DirectoryPush::Delivery(_)
+            | DirectoryPush::Receipts(_)
+            | DirectoryPush::Drained { .. }
             | DirectoryPush::Presence { .. }
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }
@@ -210,7 +212,10 @@ impl Owner {
                     drop(stream.write(vec![7].into()).await);
                 }
             }
-            PeerRequest::Received { .. } => stream.write_frame(&Ok::<(), Refusal>(())).await.unwrap(),
+            PeerRequest::Message(_) => panic!("nobody writes here"),
+            PeerRequest::Received { .. } | PeerRequest::Receipts(_) => {
+                stream.write_frame(&Ok::<(), Refusal>(())).await.unwrap()
+            }
         }
         stream.finish();
     }

@@ -79,6 +79,7 @@ impl HostileDirectory {
             recipient: alice.key(),
             id,
             sequence: 1,
+            skipped: Default::default(),
             sent_at: now_millis(),
             body,
         };

@@ -84,7 +84,9 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
         DirectoryRequest::Who { .. } => DirectoryReply::People { names: vec![name("bob")], more: false },
         DirectoryRequest::Identify { name } => DirectoryReply::Identity(Box::new(identity_of(name.clone(), bob))),
         DirectoryRequest::Find { .. } => DirectoryReply::Entries { found: Vec::new(), more: false },
+        DirectoryRequest::Missing { .. } => DirectoryReply::Missing { messages: Vec::new() },
         DirectoryRequest::PutPrekey(_)
+        | DirectoryRequest::Receipts { .. }
         | DirectoryRequest::Deliver { .. }
         | DirectoryRequest::Publish(_)
         | DirectoryRequest::Unpublish { .. }

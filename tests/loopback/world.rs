@@ -459,6 +459,8 @@ pub(crate) fn kind_of(request: &DirectoryRequest) -> &'static str {
         DirectoryRequest::Who { .. } => "who",
         DirectoryRequest::Identify { .. } => "identify",
         DirectoryRequest::Deliver { .. } => "deliver",
+        DirectoryRequest::Receipts { .. } => "receipts",
+        DirectoryRequest::Missing { .. } => "missing",
         DirectoryRequest::Publish(_) => "publish",
         DirectoryRequest::Unpublish { .. } => "unpublish",
         DirectoryRequest::Find { .. } => "find",
