@@ -204,6 +204,14 @@ impl Output {
                 // The command that offers or declines says so itself.
                 What::Offer | What::OfferDeclined => return None,
             },
+            Event::Delivered { .. } | Event::Read { .. } | Event::Drained => return None,
+            Event::Missing { from, first, last } if first == last => {
+                format!("* a message from {from} did not come (number {first})")
+            }
+            Event::Missing { from, first, last } => {
+                format!("* {} messages from {from} did not come (numbers {first} to {last})", last - first + 1)
+            }
+            Event::Again { .. } => "* perhaps shown before the program was stopped:".to_owned(),
             Event::NotSent { to, failure, .. } => {
                 let hint = failure.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
                 format!("* not sent to {to}: {}{hint}", printable(&failure.message))

@@ -75,6 +75,40 @@ pub enum Event {
         /// What it is.
         what: What,
     },
+    /// A message of ours lies on its recipient's disk.
+    Delivered {
+        /// For whom.
+        to: PeerName,
+        /// Its id.
+        id: MessageId,
+        /// What it is.
+        what: What,
+    },
+    /// A message of ours was on its recipient's screen.
+    Read {
+        /// For whom.
+        to: PeerName,
+        /// Its id.
+        id: MessageId,
+        /// What it is.
+        what: What,
+    },
+    /// Messages of somebody did not come, and are waited for no longer.
+    Missing {
+        /// Whose.
+        from: PeerName,
+        /// The number of the first.
+        first: u64,
+        /// The number of the last.
+        last: u64,
+    },
+    /// The message that comes next was about to be shown when the program was stopped: perhaps it was on the screen.
+    Again {
+        /// Which message.
+        id: MessageId,
+    },
+    /// Nothing waits at the directory any more.
+    Drained,
     /// A message of ours will not arrive.
     NotSent {
         /// For whom.

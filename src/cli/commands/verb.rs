@@ -227,6 +227,7 @@ fn is_talk(event: &Event) -> bool {
     matches!(
         event,
         Event::Stored { .. }
+            | Event::Delivered { .. }
             | Event::Queued { .. }
             | Event::Offered { .. }
             | Event::Note { .. }
