@@ -345,4 +345,4 @@ fn give_up_up_to<R: Records>(
 
 #[cfg(test)]
 #[path = "conversation_tests.rs"]
-mod tests;
+pub(crate) mod tests;

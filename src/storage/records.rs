@@ -250,3 +250,7 @@ pub(super) fn name_in(row: &Row<'_>, column: usize) -> rusqlite::Result<PeerName
 fn numbers_from(bytes: &[u8]) -> Vec<u64> {
     bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect()
 }
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;
