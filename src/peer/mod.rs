@@ -16,6 +16,7 @@ mod inbox;
 mod messages;
 mod outbox;
 
+mod candidates;
 mod download;
 mod offers;
 mod peer_links;
