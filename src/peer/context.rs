@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::directory_link::DirectoryAddress;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
+use super::links::Links;
 use super::outbox::Enqueue;
 use crate::database::Database;
 use crate::seal::identity::IdentityKey;
@@ -44,6 +45,8 @@ pub(super) struct Context {
     /// The session at the directory, while there is one.
     pub(super) session: watch::Sender<Option<Connection>>,
     pub(super) outbox: mpsc::Sender<Enqueue>,
+    /// The connections straight to other peers.
+    pub(super) links: Links,
     /// File streams run on a thread of their own, so that a slow disk does not stall chat.
     pub(super) transfers: tokio::runtime::Handle,
     pub(super) uploads: Semaphore,

@@ -5,14 +5,16 @@ use super::context::Context;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use crate::clock::now_millis;
-use crate::seal::envelope;
+use crate::seal::{self, envelope};
 use crate::storage::messages::{self, Incoming};
 use crate::storage::prekeys;
 use crate::wire::account::LoginKind;
 use crate::wire::directory::{PushAnswer, PushReply};
+use crate::wire::ids::{MessageId, PeerKey, PeerName};
 use crate::wire::limits::OPEN_OFFERS_MAX;
-use crate::wire::message::{Body, Delivery, InnerMessage};
+use crate::wire::message::{Body, Delivery, InnerMessage, Receipt, ReceiptKind, SignedReceipt};
 use crate::wire::refusal::Refusal;
+use crate::wire::transfer::MessageAnswer;
 
 /// Takes a delivery. The directory forgets it only after `Taken`.
 pub(super) async fn take(context: &Context, delivery: Delivery) -> PushAnswer {
@@ -53,6 +55,59 @@ async fn take_all(context: &Context, delivery: Delivery) -> Result<PushAnswer, F
         context.tell(event_of(incoming));
     }
     Ok(Ok(PushReply::Taken))
+}
+
+/// Takes a message that came over a link, whose signature and recipient were checked. The receipt is signed after it is
+/// on disk.
+pub(super) async fn take_direct(context: &Context, from: &PeerName, message: InnerMessage) -> MessageAnswer {
+    keep_direct(context, from, message).await.unwrap_or_else(|failure| {
+        tracing::error!(%failure, "a message could not be taken");
+        Err(Refusal::Storage)
+    })
+}
+
+async fn keep_direct(context: &Context, from: &PeerName, message: InnerMessage) -> Result<MessageAnswer, Failure> {
+    let (sender, id, sequence) = (message.sender, message.id, message.sequence);
+    if let Some(known) = messages::come_again(context.database(), sender, id, true).await? {
+        return Ok(Ok(delivered(context, sender, id, known.sequence, known.highest)));
+    }
+    match contacts::meet(context, from, sender).await {
+        Ok(_) => {}
+        Err(failure) if failure.kind == FailureKind::Authentication => return Ok(Err(Refusal::NotAccepted)),
+        Err(failure) => return Err(failure),
+    }
+    if matches!(message.body, Body::Offer(_))
+        && crate::storage::offers::open_offers(context.database()).await?.len() >= OPEN_OFFERS_MAX
+    {
+        return Ok(Err(Refusal::MailboxFull));
+    }
+    let incoming = Incoming { from: from.clone(), message };
+    let (taken, released) = messages::take(context.database(), incoming, true, now_millis()).await?;
+    for incoming in released.messages {
+        settle(context, &incoming).await?;
+        context.tell(event_of(incoming));
+    }
+    Ok(Ok(delivered(context, sender, id, sequence, taken.highest)))
+}
+
+fn delivered(context: &Context, to: PeerKey, id: MessageId, sequence: u64, highest: u64) -> SignedReceipt {
+    let (by, at) = (context.key(), now_millis());
+    let receipt = Receipt { by, to, id, sequence, highest, kind: ReceiptKind::Delivered, at };
+    seal::receipt::sign(context.identity(), receipt)
+}
+
+/// Takes receipts that came over a link, whose signatures were checked.
+pub(super) async fn take_receipts(context: &Context, receipts: Vec<SignedReceipt>) -> Result<(), Refusal> {
+    match messages::take_receipts(context.database(), receipts, now_millis()).await {
+        Ok(changed) => {
+            tracing::debug!(messages = changed.len(), "receipts came");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(%error, "receipts could not be taken");
+            Err(Refusal::Storage)
+        }
+    }
 }
 
 /// An errand takes only the answers to its own offers; the rest waits for the resident peer.
