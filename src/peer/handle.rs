@@ -203,7 +203,7 @@ impl PeerHandle {
     /// A [`Failure`] when the profile cannot be written.
     pub async fn mark_shown(&self, id: MessageId) -> Result<(), Failure> {
         crate::storage::messages::mark_shown(self.context.database(), id, true).await?;
-        self.context.read.notify_one();
+        self.context.delivering.read.notify_one();
         Ok(())
     }
 
