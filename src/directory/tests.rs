@@ -134,13 +134,18 @@ impl Client {
         self.ask(DirectoryRequest::Deliver { to: name(to), envelope: Box::new(envelope) }).await
     }
 
-    /// Answers the next push.
+    /// Answers the next push, beside those that only say that nothing waits.
     async fn pushed(&self, answer: PushAnswer) -> DirectoryPush {
-        let mut stream = self.connection.accept_stream().await.unwrap();
-        let push = stream.read_frame().await.unwrap();
-        stream.write_frame(&answer).await.unwrap();
-        stream.finish();
-        push
+        loop {
+            let mut stream = self.connection.accept_stream().await.unwrap();
+            let push = stream.read_frame().await.unwrap();
+            let is_drained = matches!(push, DirectoryPush::Drained { .. });
+            stream.write_frame(if is_drained { &Ok(PushReply::Taken) } else { &answer }).await.unwrap();
+            stream.finish();
+            if !is_drained {
+                return push;
+            }
+        }
     }
 
     async fn closed_with(&self) -> CloseCode {
