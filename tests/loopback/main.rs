@@ -9,6 +9,7 @@ mod files;
 mod hostile;
 mod hostile_directory;
 mod people;
+mod receipts;
 mod redacted;
 mod secrecy;
 mod streams;
