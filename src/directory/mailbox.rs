@@ -9,11 +9,12 @@
 //! `protocol::mailbox` decides which envelope is next. Nothing is pushed to a session while another one is to get it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
 
-use super::registry::Session;
+use super::registry::{Session, Waits};
 use super::session::is_violation;
 use super::shared::Shared;
 use super::store::{Returned, StoreError, Waiting, WaitingReceipt};
@@ -33,18 +34,12 @@ const RETURNED_BATCH: usize = 8;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a session gets no push now.
-enum Pause {
+enum Stop {
     /// Nothing waits for it, or another session is the one to get it.
     UntilWoken,
     /// It cannot take the next one now, or the store cannot bring it: a disk is full, perhaps.
     ForAWhile,
-}
-
-/// Why pushing stops.
-enum Stop {
-    /// To go on later.
-    Pause(Pause),
-    /// The session did not take a push as it must, so it gets no more.
+    /// It did not take a push as it must, so it gets no more.
     NotTaken,
 }
 
@@ -58,8 +53,6 @@ struct Post<'a> {
     /// What the session left stays in the store, and is pushed again to the next session only.
     after_receipt: i64,
     after_returned: i64,
-    /// Whether receipts or returned messages may wait.
-    has_news: bool,
 }
 
 /// Pushes an account's mailbox to a session for as long as that is the one to get it; ends with its connection. Never
@@ -75,13 +68,13 @@ pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, tur
         drop(held);
         let pause = async {
             match stop {
-                Stop::Pause(Pause::UntilWoken) => session.mail.notified().await,
-                Stop::Pause(Pause::ForAWhile) => tokio::time::sleep(PAUSE).await,
+                Stop::UntilWoken => session.mail.notified().await,
+                Stop::ForAWhile => tokio::time::sleep(PAUSE).await,
                 Stop::NotTaken => std::future::pending().await, // its connection is being closed
             }
         };
         tokio::select! {
-            () = pause => post.begin_again(),
+            () = pause => post.collection.rested(), // what was found before may be gone
             _ = session.connection.closed() => return,
         }
     }
@@ -102,15 +95,9 @@ pub(super) async fn push_news(session: Arc<Session>, mut queue: mpsc::Receiver<D
 }
 
 impl<'a> Post<'a> {
-    /// Something may have waited before the session.
     fn new(shared: &'a Shared, session: &'a Session) -> Self {
         let collection = Collection::default();
-        Self { shared, session, collection, found: None, after_receipt: 0, after_returned: 0, has_news: true }
-    }
-
-    fn begin_again(&mut self) {
-        self.collection.rested();
-        self.has_news = true;
+        Self { shared, session, collection, found: None, after_receipt: 0, after_returned: 0 }
     }
 
     /// Pushes one thing after the other, and says why it stopped.
@@ -126,16 +113,11 @@ impl<'a> Post<'a> {
         self.check_turn()?;
         if self.is_woken().await {
             self.collection.mail_came();
-            self.has_news = true;
         }
-        if self.has_news {
-            self.has_news = false;
-            self.push_receipts().await?;
-            self.push_returned().await?;
-        }
+        self.push_what_is_new().await?;
         match self.collection.step() {
-            Step::Wait => Err(Stop::Pause(Pause::UntilWoken)),
-            Step::Rest => Err(Stop::Pause(Pause::ForAWhile)),
+            Step::Wait => Err(Stop::UntilWoken),
+            Step::Rest => Err(Stop::ForAWhile),
             Step::Look { after } => self.look(after).await,
             Step::Push { .. } => self.push_envelope().await,
             Step::TellDrained { prekey } => self.tell_drained(prekey).await,
@@ -144,16 +126,28 @@ impl<'a> Post<'a> {
 
     fn check_turn(&self) -> Result<(), Stop> {
         let is_collector = self.shared.registry.collects(self.session);
-        if is_collector { Ok(()) } else { Err(Stop::Pause(Pause::UntilWoken)) }
+        if is_collector { Ok(()) } else { Err(Stop::UntilWoken) }
     }
 
-    /// Whether it was woken since this was asked last. Costs no look into the store.
+    /// Whether it was woken since this was asked last.
     async fn is_woken(&self) -> bool {
         tokio::select! {
             biased;
             () = self.session.mail.notified() => true,
             () = std::future::ready(()) => false,
         }
+    }
+
+    /// Pushes receipts and returned messages, if any came since. Costs no look into the store when not.
+    async fn push_what_is_new(&mut self) -> Result<(), Stop> {
+        if !self.session.news.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let pushed = async {
+            self.push_receipts().await?;
+            self.push_returned().await
+        };
+        pushed.await.inspect_err(|_| self.session.news.store(true, Ordering::Release)) // it is looked for again
     }
 
     async fn push_receipts(&mut self) -> Result<(), Stop> {
@@ -267,7 +261,7 @@ impl<'a> Post<'a> {
             tracing::error!(peer = %self.session.name, number, %error, "receipt not kept");
             return Answer::Refused;
         }
-        self.shared.registry.wake(from);
+        self.shared.registry.wake(from, Waits::News);
         Answer::Receipt
     }
 
@@ -293,7 +287,7 @@ impl<'a> Post<'a> {
             Ok(PushReply::Candidates(_) | PushReply::Receipt(_)) => Err(self.violated()),
             Err(refusal) => {
                 tracing::debug!(peer = %self.session.name, %refusal, "push refused");
-                Err(Stop::Pause(Pause::ForAWhile))
+                Err(Stop::ForAWhile)
             }
         }
     }
@@ -309,7 +303,7 @@ impl<'a> Post<'a> {
 
     fn not_served(&self, what: &'static str, error: &StoreError) -> Stop {
         tracing::error!(peer = %self.session.name, %error, "{what}");
-        Stop::Pause(Pause::ForAWhile)
+        Stop::ForAWhile
     }
 }
 

@@ -1,6 +1,6 @@
 //! What each request of a session is answered.
 
-use super::registry::Session;
+use super::registry::{Session, Waits};
 use super::rendezvous;
 use super::shared::Shared;
 use super::{care, invitations};
@@ -62,7 +62,7 @@ async fn put_prekey(shared: &Shared, session: &Session, signed: SignedPrekey) ->
     })?;
     shared.store.put_prekey(signed).await?;
     // Whoever drains the mailbox is told what it is drained for: the older secrets are needed no more.
-    shared.registry.wake(&session.name);
+    shared.registry.wake(&session.name, Waits::Message);
     Ok(DirectoryReply::Done)
 }
 
@@ -90,7 +90,7 @@ async fn deliver(shared: &Shared, session: &Session, to: PeerName, envelope: Env
     }
     shared.store.deliver(&to, &session.name, envelope, now_millis()).await?;
     // Also for a repeated envelope: its first attempt may have been cut off here.
-    shared.registry.wake(&to);
+    shared.registry.wake(&to, Waits::Message);
     Ok(DirectoryReply::Done)
 }
 
@@ -112,7 +112,7 @@ async fn put_receipts(
     }
     shared.store.put_receipts(&to, session.key, receipts, now_millis()).await?;
     // Also for repeated ones: the first attempt may have been cut off here.
-    shared.registry.wake(&to);
+    shared.registry.wake(&to, Waits::News);
     Ok(DirectoryReply::Done)
 }
 

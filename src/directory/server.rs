@@ -18,7 +18,7 @@ use super::gate::{Address, Gate, Limits, Verdict};
 use super::invitations::{self, Admission};
 use super::login::LoginLimits;
 use super::other_key::undo_since;
-use super::registry::Registry;
+use super::registry::{Registry, Waits};
 use super::session;
 use super::shared::Shared;
 use super::store::StoreError;
@@ -329,7 +329,7 @@ async fn expire_envelopes(shared: &Shared, before: UnixMillis) {
         let expired = shared.store.expire_envelopes(before, EXPIRED_AT_ONCE, now_millis()).await;
         let is_last = !matches!(&expired, Ok(expired) if expired.count == EXPIRED_AT_ONCE);
         for sender in expired.iter().flat_map(|expired| &expired.senders) {
-            shared.registry.wake(sender);
+            shared.registry.wake(sender, Waits::News);
         }
         report_expired("envelopes", expired.map(|expired| expired.count));
         if is_last {

@@ -2,17 +2,9 @@
 
 use super::*;
 use crate::directory::store::sqlite::SqliteStore;
-use crate::directory::store::sqlite::tests::{NOW, World, envelope, is_refused, key_of, name, prekey_of};
+use crate::directory::store::sqlite::tests::{NOW, World, envelope, is_refused, key_of, name, prekey_of, receipt};
 use crate::directory::store::{Expired, Store as _};
 use crate::wire::ids::{PrekeyId, Signature};
-use crate::wire::message::{Receipt, ReceiptKind};
-
-/// What `by` says to `to` of a message. The store trusts that others have checked who signed it.
-fn receipt(by: &str, to: &str, id: u64, kind: ReceiptKind) -> SignedReceipt {
-    let id = envelope(to, by, id).header.id;
-    let receipt = Receipt { by: key_of(by), to: key_of(to), id, sequence: 1, highest: 2, kind, at: NOW };
-    SignedReceipt { receipt, signature: Signature::from_bytes([3; 64]) }
-}
 
 impl World {
     async fn hand_over(&self, to: &str, from: &str, signed: SignedReceipt) {

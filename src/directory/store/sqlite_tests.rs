@@ -6,7 +6,7 @@ use super::*;
 use crate::wire::account::Prekey;
 use crate::wire::ids::{MessageId, Pattern, Signature};
 use crate::wire::limits::{MAILBOX_MESSAGES_MAX, MAILBOX_PER_SENDER_MAX};
-use crate::wire::message::EnvelopeHeader;
+use crate::wire::message::{EnvelopeHeader, Receipt, ReceiptKind};
 
 pub(in crate::directory::store) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
@@ -85,6 +85,13 @@ pub(in crate::directory::store) fn envelope(from: &str, to: &str, id: u64) -> En
         prekey: PrekeyId::from_bytes([to.as_bytes()[0]; 16]),
     };
     Envelope { header, encapsulated: vec![1; 1_120], sealed: vec![2; 300] }
+}
+
+/// What `by` says to `to` of a message. The store trusts that others have checked who signed it.
+pub(in crate::directory::store) fn receipt(by: &str, to: &str, id: u64, kind: ReceiptKind) -> SignedReceipt {
+    let id = envelope(to, by, id).header.id;
+    let receipt = Receipt { by: key_of(by), to: key_of(to), id, sequence: 1, highest: 2, kind, at: NOW };
+    SignedReceipt { receipt, signature: Signature::from_bytes([3; 64]) }
 }
 
 fn entry(text: &str, digest: u8) -> Entry {
@@ -190,7 +197,8 @@ async fn envelopes_wait_in_order_until_they_are_deleted() {
     let sent: Vec<_> = waiting.iter().map(|waiting| waiting.delivery.envelope.clone()).collect();
     assert_eq!(sent, [30, 10, 20].map(|id| envelope("alice", "bob", id)));
     assert_eq!(waiting[0].delivery.from, name("alice"));
-    world.store.delete_envelope(waiting[0].number).await.unwrap();
+    let receipt = receipt("bob", "alice", 30, ReceiptKind::Delivered);
+    world.store.hand_over(waiting[0].number, &name("alice"), receipt, NOW).await.unwrap();
     assert_eq!(world.waiting("bob", 0).await, waiting[1..]);
     assert_eq!(world.waiting("bob", waiting[1].number).await, waiting[2..]);
     let prekey = Some(PrekeyId::from_bytes([b'b'; 16]));
