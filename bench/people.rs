@@ -11,6 +11,7 @@ use qchat::clock::now_millis;
 use qchat::seal::identity::{IdentityKey, Label, login_statement};
 use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
+use qchat::seal::receipt;
 use qchat::transport::connection::Connection;
 use qchat::transport::endpoint::Endpoint;
 use qchat::transport::tuning::Network;
@@ -18,7 +19,7 @@ use qchat::transport::verify::AnnouncedDials;
 use qchat::wire::account::{Login, LoginKind};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{DirectoryFingerprint, MessageId, Password, PeerName, PrekeyId};
-use qchat::wire::message::{Envelope, EnvelopeHeader};
+use qchat::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind, SignedReceipt};
 use qchat::wire::refusal::CloseCode;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -224,8 +225,10 @@ impl HonestPeople {
         reader.ask(DirectoryRequest::PutPrekey(Box::new(prekey))).await?;
         let (read, arrived) = mpsc::channel(16);
         let mut pushes = JoinSet::new();
-        pushes.spawn(answer_pushes(writer.connection.clone(), mpsc::channel(1).0));
-        pushes.spawn(answer_pushes(reader.connection.clone(), read));
+        for (client, read) in [(&writer, mpsc::channel(1).0), (&reader, read)] {
+            let identity = IdentityKey::from_seed(client.identity.seed());
+            pushes.spawn(answer_pushes(client.connection.clone(), identity, read));
+        }
         Ok(Self { place, comer, comer_name, writer, reader, reader_name, prekey: prekey_id, arrived, sent: 0, pushes })
     }
 
@@ -280,20 +283,30 @@ impl HonestPeople {
 }
 
 /// Takes whatever the directory pushes, until the connection ends.
-async fn answer_pushes(connection: Connection, read: mpsc::Sender<MessageId>) {
-    let taken: PushAnswer = Ok(PushReply::Taken);
+async fn answer_pushes(connection: Connection, identity: IdentityKey, read: mpsc::Sender<MessageId>) {
     while let Ok(mut stream) = connection.accept_stream().await {
         let Ok(push) = stream.read_frame().await else { return };
-        if let DirectoryPush::Delivery(delivery) = push
-            && read.send(delivery.envelope.header.id).await.is_err()
-        {
-            return;
-        }
-        if stream.write_frame(&taken).await.is_err() {
+        let answer: PushAnswer = match push {
+            DirectoryPush::Delivery(delivery) => {
+                let header = delivery.envelope.header;
+                if read.send(header.id).await.is_err() {
+                    return;
+                }
+                Ok(PushReply::Receipt(Box::new(receipt_for(&identity, &header))))
+            }
+            _ => Ok(PushReply::Taken),
+        };
+        if stream.write_frame(&answer).await.is_err() {
             return;
         }
         stream.finish();
     }
+}
+
+fn receipt_for(identity: &IdentityKey, header: &EnvelopeHeader) -> SignedReceipt {
+    let EnvelopeHeader { sender, id, .. } = *header;
+    let (by, kind, at) = (identity.public(), ReceiptKind::Delivered, now_millis());
+    receipt::sign(identity, Receipt { by, to: sender, id, sequence: 1, highest: 1, kind, at })
 }
 
 fn millis(since: Instant) -> f64 {

@@ -225,6 +225,7 @@ async fn enter(
         since: now_millis(),
         pushes: sender,
         mail: Notify::new(),
+        news: AtomicBool::new(true),
         replaced: AtomicBool::new(false),
     };
     let membership = Membership::enter(shared, session)?;

@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 
 use super::login::LoginLimits;
+use super::registry::Waits;
 use super::shared::Shared;
 use super::store::Account;
 use crate::clock::now_millis;
@@ -108,7 +109,7 @@ async fn take_back(shared: &Shared, login: &Login) -> Result<(), Refusal> {
 fn announce(shared: &Shared, login: &Login, senders: &[PeerName]) {
     shared.registry.key_changed(&login.name, login.key);
     for sender in senders {
-        shared.registry.wake(sender);
+        shared.registry.wake(sender, Waits::News);
     }
 }
 

@@ -38,10 +38,21 @@ pub(super) struct Session {
     pub(super) since: UnixMillis,
     /// Where its pushes wait that are no envelopes.
     pub(super) pushes: mpsc::Sender<DirectoryPush>,
-    /// Rings when an envelope may wait for it.
+    /// Rings when something may wait in its account's mailbox, or the account has another prekey.
     pub(super) mail: Notify,
+    /// Set before that when receipts or returned messages may wait for it.
+    pub(super) news: AtomicBool,
     /// Set when a newer login has replaced it.
     pub(super) replaced: AtomicBool,
+}
+
+/// What may wait for an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// A message, or another prekey to be told of.
+    Message,
+    /// A receipt or a message that came back.
+    News,
 }
 
 /// A session's place in the registry: it leaves when this is dropped.
@@ -129,7 +140,7 @@ impl Registry {
             LoginKind::Errand { .. } => present.enter_errand(session)?,
         }
         let sessions = present.accounts.entry(session.name.clone()).or_default();
-        sessions.wake();
+        sessions.wake(Waits::News);
         Ok(sessions.mailbox_turn.clone())
     }
 
@@ -138,7 +149,7 @@ impl Registry {
         let Some(sessions) = present.accounts.get_mut(&session.name) else { return };
         sessions.errands.retain(|errand| !Arc::ptr_eq(errand, session));
         let was_online = sessions.resident.take_if(|resident| Arc::ptr_eq(resident, session)).is_some();
-        sessions.wake();
+        sessions.wake(Waits::News);
         if sessions.resident.is_none() && sessions.errands.is_empty() {
             present.accounts.remove(&session.name);
         }
@@ -233,9 +244,9 @@ impl Registry {
     }
 
     /// Tells the session that is pushed an account's mailbox that something may wait there.
-    pub(super) fn wake(&self, name: &PeerName) {
+    pub(super) fn wake(&self, name: &PeerName, what: Waits) {
         if let Some(sessions) = self.lock().accounts.get(name) {
-            sessions.wake();
+            sessions.wake(what);
         }
     }
 
@@ -306,8 +317,11 @@ impl Sessions {
         self.all().find(|session| session.wants_mail())
     }
 
-    fn wake(&self) {
+    fn wake(&self, what: Waits) {
         if let Some(collector) = self.collector() {
+            if what == Waits::News {
+                collector.news.store(true, Ordering::Release);
+            }
             collector.mail.notify_one();
         }
     }

@@ -1,18 +1,18 @@
 //! What each request of a session is answered.
 
-use super::registry::Session;
+use super::registry::{Session, Waits};
 use super::rendezvous;
 use super::shared::Shared;
 use super::{care, invitations};
 use crate::clock::now_millis;
 use crate::protocol::key_change::Answer;
-use crate::seal::prekey;
+use crate::seal::{prekey, receipt};
 use crate::wire::account::{Identity, SignedPrekey};
 use crate::wire::catalog::{Cursor, Entry, Found, Query};
 use crate::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
-use crate::wire::ids::{FileName, PeerKey, PeerName};
-use crate::wire::limits::{PAGE_ENTRIES_MAX, SEALED_BYTES_MAX};
-use crate::wire::message::{ENVELOPE_VERSION, Envelope};
+use crate::wire::ids::{FileName, MessageId, PeerKey, PeerName};
+use crate::wire::limits::{MISSING_PER_FRAME_MAX, PAGE_ENTRIES_MAX, RECEIPTS_PER_FRAME_MAX, SEALED_BYTES_MAX};
+use crate::wire::message::{ENVELOPE_VERSION, Envelope, SignedReceipt};
 use crate::wire::refusal::Refusal;
 
 /// Bytes of an encapsulated X-Wing key: 1,088 of ML-KEM-768 and 32 of X25519.
@@ -26,7 +26,8 @@ pub(super) async fn answer(shared: &Shared, session: &Session, request: Director
         DirectoryRequest::Who { after } => Ok(who(shared, after.as_ref())),
         DirectoryRequest::Identify { name } => identify(shared, name).await,
         DirectoryRequest::Deliver { to, envelope } => deliver(shared, session, to, *envelope).await,
-        DirectoryRequest::Receipts { .. } | DirectoryRequest::Missing { .. } => Err(Refusal::UnknownRequest),
+        DirectoryRequest::Receipts { to, receipts } => put_receipts(shared, session, to, receipts).await,
+        DirectoryRequest::Missing { messages } => missing(shared, session, messages).await,
         DirectoryRequest::Publish(entry) => publish(shared, session, entry).await,
         DirectoryRequest::Unpublish { name } => unpublish(shared, session, &name).await,
         DirectoryRequest::Find { query, after } => find(shared, query, after).await,
@@ -60,6 +61,8 @@ async fn put_prekey(shared: &Shared, session: &Session, signed: SignedPrekey) ->
         Refusal::BadSignature
     })?;
     shared.store.put_prekey(signed).await?;
+    // Whoever drains the mailbox is told what it is drained for: the older secrets are needed no more.
+    shared.registry.wake(&session.name, Waits::Message);
     Ok(DirectoryReply::Done)
 }
 
@@ -87,8 +90,38 @@ async fn deliver(shared: &Shared, session: &Session, to: PeerName, envelope: Env
     }
     shared.store.deliver(&to, &session.name, envelope, now_millis()).await?;
     // Also for a repeated envelope: its first attempt may have been cut off here.
-    shared.registry.wake(&to);
+    shared.registry.wake(&to, Waits::Message);
     Ok(DirectoryReply::Done)
+}
+
+async fn put_receipts(
+    shared: &Shared,
+    session: &Session,
+    to: PeerName,
+    receipts: Vec<SignedReceipt>,
+) -> DirectoryAnswer {
+    if receipts.len() > RECEIPTS_PER_FRAME_MAX {
+        return Err(Refusal::UnknownRequest);
+    }
+    if receipts.iter().any(|signed| signed.receipt.by != session.key) {
+        return Err(Refusal::NotYourName);
+    }
+    // Their reader checks them too; what it would throw away does not wait for it.
+    if receipts.iter().any(|signed| receipt::verify(signed).is_err()) {
+        return Err(Refusal::BadSignature);
+    }
+    shared.store.put_receipts(&to, session.key, receipts, now_millis()).await?;
+    // Also for repeated ones: the first attempt may have been cut off here.
+    shared.registry.wake(&to, Waits::News);
+    Ok(DirectoryReply::Done)
+}
+
+async fn missing(shared: &Shared, session: &Session, messages: Vec<(PeerName, MessageId)>) -> DirectoryAnswer {
+    if messages.len() > MISSING_PER_FRAME_MAX {
+        return Err(Refusal::UnknownRequest);
+    }
+    let messages = shared.store.missing(&session.name, session.key, messages).await?;
+    Ok(DirectoryReply::Missing { messages })
 }
 
 async fn publish(shared: &Shared, session: &Session, entry: Entry) -> DirectoryAnswer {

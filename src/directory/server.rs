@@ -18,7 +18,7 @@ use super::gate::{Address, Gate, Limits, Verdict};
 use super::invitations::{self, Admission};
 use super::login::LoginLimits;
 use super::other_key::undo_since;
-use super::registry::Registry;
+use super::registry::{Registry, Waits};
 use super::session;
 use super::shared::Shared;
 use super::store::StoreError;
@@ -36,6 +36,9 @@ use crate::wire::refusal::CloseCode;
 
 /// How often envelopes that nobody has fetched are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Envelopes that one transaction gives back to their senders.
+const EXPIRED_AT_ONCE: usize = 256;
 
 const DAY_MILLIS: u64 = 24 * 3_600_000;
 
@@ -311,12 +314,28 @@ fn lock_folder(data: &Path) -> Result<File, DirectoryError> {
 /// Forgets what was kept for long enough: envelopes that nobody fetched, sources that tried no password for a day.
 async fn expire(shared: Arc<Shared>) {
     let days_ago = |days: u64| UnixMillis(now_millis().0.saturating_sub(days * DAY_MILLIS));
-    report_expired("envelopes", shared.store.expire_envelopes(days_ago(MAILBOX_DAYS)).await);
+    expire_envelopes(&shared, days_ago(MAILBOX_DAYS)).await;
+    report_expired("receipts", shared.store.expire_receipts(days_ago(MAILBOX_DAYS)).await);
     report_expired("returned messages", shared.store.expire_returned(days_ago(MAILBOX_DAYS)).await);
     report_expired("replaced keys", shared.store.expire_key_changes(undo_since(now_millis())).await);
     report_expired("invitations", shared.store.expire_invitations(now_millis()).await);
     report_expired("deleted names", shared.store.expire_deleted_names(days_ago(DELETED_NAME_DAYS)).await);
     report_expired("wrong passwords", shared.store.expire_lockout(days_ago(1)).await);
+}
+
+/// Gives what nobody fetched back to its senders, some at a time so that nobody waits long for the store.
+async fn expire_envelopes(shared: &Shared, before: UnixMillis) {
+    loop {
+        let expired = shared.store.expire_envelopes(before, EXPIRED_AT_ONCE, now_millis()).await;
+        let is_last = !matches!(&expired, Ok(expired) if expired.count == EXPIRED_AT_ONCE);
+        for sender in expired.iter().flat_map(|expired| &expired.senders) {
+            shared.registry.wake(sender, Waits::News);
+        }
+        report_expired("envelopes", expired.map(|expired| expired.count));
+        if is_last {
+            return;
+        }
+    }
 }
 
 fn report_expired(what: &'static str, expired: Result<usize, StoreError>) {

@@ -106,8 +106,10 @@ async fn serve(shared: Arc<Shared>, admitted: Admitted) {
     let mut answers = JoinSet::new();
     let reason = take_requests(&shared, &session, &mut answers).await;
     tracing::info!(peer = %session.name, epoch = answer.epoch.0, %reason, "session ended");
-    pushers.shutdown().await;
     drop(membership); // now, not after the requests: others see it offline at once
+    while let Some(ended) = pushers.join_next().await {
+        report_panic(ended);
+    }
     while let Some(ended) = answers.join_next().await {
         report_panic(ended);
     }
@@ -222,6 +224,6 @@ pub(super) fn is_violation(error: &TransportError) -> bool {
 
 fn report_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a request was not answered");
+        tracing::error!(%error, "a task of a session failed");
     }
 }

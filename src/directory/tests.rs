@@ -11,6 +11,7 @@ use crate::clock::now_millis;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
 use crate::seal::prekey::PrekeySecret;
 use crate::seal::random::OsRandom;
+use crate::seal::receipt;
 use crate::transport::connection::{Connection, TransportError};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::tuning::Network;
@@ -18,7 +19,7 @@ use crate::transport::verify::AnnouncedDials;
 use crate::wire::account::{LoggedIn, Login, LoginKind};
 use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{DirectoryFingerprint, MessageId, Password, PeerKey, PeerName, PrekeyId};
-use crate::wire::message::{Envelope, EnvelopeHeader};
+use crate::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind};
 use crate::wire::refusal::{CloseCode, Refusal};
 use crate::wire::rendezvous::DialRequest;
 
@@ -134,13 +135,35 @@ impl Client {
         self.ask(DirectoryRequest::Deliver { to: name(to), envelope: Box::new(envelope) }).await
     }
 
-    /// Answers the next push.
+    /// Answers the next push, beside those that only say that nothing waits.
     async fn pushed(&self, answer: PushAnswer) -> DirectoryPush {
-        let mut stream = self.connection.accept_stream().await.unwrap();
-        let push = stream.read_frame().await.unwrap();
-        stream.write_frame(&answer).await.unwrap();
-        stream.finish();
-        push
+        self.pushed_and(|_| answer.clone()).await
+    }
+
+    /// Takes the next message and answers with a receipt for it.
+    async fn received(&self) -> DirectoryPush {
+        self.pushed_and(|push| {
+            let DirectoryPush::Delivery(delivery) = push else { panic!("{push:?} is no delivery") };
+            let EnvelopeHeader { sender, id, .. } = delivery.envelope.header;
+            let (by, kind, at) = (self.identity.public(), ReceiptKind::Delivered, now_millis());
+            let said = Receipt { by, to: sender, id, sequence: 1, highest: 1, kind, at };
+            Ok(PushReply::Receipt(Box::new(receipt::sign(&self.identity, said))))
+        })
+        .await
+    }
+
+    async fn pushed_and(&self, answer: impl Fn(&DirectoryPush) -> PushAnswer) -> DirectoryPush {
+        loop {
+            let mut stream = self.connection.accept_stream().await.unwrap();
+            let push = stream.read_frame().await.unwrap();
+            let is_drained = matches!(push, DirectoryPush::Drained { .. });
+            let answer = if is_drained { Ok(PushReply::Taken) } else { answer(&push) };
+            stream.write_frame(&answer).await.unwrap();
+            stream.finish();
+            if !is_drained {
+                return push;
+            }
+        }
     }
 
     async fn closed_with(&self) -> CloseCode {
@@ -263,9 +286,9 @@ async fn what_is_taken_is_gone_and_what_is_left_waits_for_the_next_session() {
     for id in 1..=3 {
         assert_eq!(alice.deliver("bob", envelope(&alice, key, prekey, id)).await, Ok(DirectoryReply::Done));
     }
-    for (id, answer) in [(1, PushReply::Taken), (2, PushReply::Left), (3, PushReply::Taken)] {
-        assert_eq!(delivered_id(bob.pushed(Ok(answer)).await), id);
-    }
+    assert_eq!(delivered_id(bob.received().await), 1);
+    assert_eq!(delivered_id(bob.pushed(Ok(PushReply::Left)).await), 2);
+    assert_eq!(delivered_id(bob.received().await), 3);
     // Only now is the third known to be deleted: the fourth comes after it.
     assert_eq!(alice.deliver("bob", envelope(&alice, key, prekey, 4)).await, Ok(DirectoryReply::Done));
     assert_eq!(delivered_id(bob.pushed(Ok(PushReply::Left)).await), 4);
@@ -276,7 +299,7 @@ async fn what_is_taken_is_gone_and_what_is_left_waits_for_the_next_session() {
     assert_eq!((logged_in.waiting, logged_in.prekey), (2, Some(prekey)));
     bob.connection.close(CloseCode::Done); // while the resident was there, the errand got nothing
     for id in [2, 4] {
-        assert_eq!(delivered_id(errand.pushed(Ok(PushReply::Taken)).await), id);
+        assert_eq!(delivered_id(errand.received().await), id);
     }
     world.stop().await;
 }

@@ -180,44 +180,51 @@ impl Collection {
     /// Something may have come, or the account's prekey is another one.
     pub fn mail_came(&mut self) {
         match self.step {
-            Step::Wait => self.step = Step::Look { after: self.after },
+            Step::Wait => self.look(),
             Step::Look { .. } | Step::Push { .. } | Step::Rest | Step::TellDrained { .. } => self.has_mail = true,
         }
     }
 
     /// The result of [`Step::Look`].
     pub fn found(&mut self, number: Option<i64>, prekey: Option<PrekeyId>) {
-        self.has_mail = false;
-        self.step = match number {
-            Some(number) => Step::Push { number },
-            None if self.told == Some(prekey) => Step::Wait,
-            None => Step::TellDrained { prekey },
-        };
+        match number {
+            Some(number) => self.step = Step::Push { number },
+            // It may have come after the shelf was looked at.
+            None if self.has_mail => self.look(),
+            None if self.told == Some(prekey) => self.step = Step::Wait,
+            None => self.step = Step::TellDrained { prekey },
+        }
     }
 
     /// The answer to [`Step::Push`].
     pub fn answered(&mut self, answer: Answer) {
         let Step::Push { number } = self.step else { return };
-        self.step = match answer {
-            Answer::Refused => Step::Rest,
+        match answer {
+            Answer::Refused => self.step = Step::Rest,
             Answer::Receipt | Answer::Left => {
                 self.after = number;
                 self.told = None;
-                Step::Look { after: number }
+                self.look();
             }
-        };
+        }
     }
 
-    /// The end of [`Step::Rest`].
+    /// The end of [`Step::Rest`]. Also whenever a session was left alone for another reason: what was found then may be
+    /// gone.
     pub fn rested(&mut self) {
-        self.step = Step::Look { after: self.after };
+        self.look();
     }
 
     /// The end of [`Step::TellDrained`].
     pub fn told(&mut self) {
         let Step::TellDrained { prekey } = self.step else { return };
         self.told = Some(prekey);
-        self.step = if self.has_mail { Step::Look { after: self.after } } else { Step::Wait };
+        if self.has_mail { self.look() } else { self.step = Step::Wait }
+    }
+
+    fn look(&mut self) {
+        self.has_mail = false;
+        self.step = Step::Look { after: self.after };
     }
 }
 
@@ -268,6 +275,25 @@ mod tests {
         assert_eq!(collection.step(), Step::Wait, "the session knows that nothing waits");
         collection.mail_came();
         assert_eq!(collection.step(), Step::Look { after: 0 });
+    }
+
+    #[test]
+    fn mail_that_comes_while_the_shelf_is_looked_at_is_looked_for_again() {
+        let mut collection = Collection::default();
+        collection.mail_came();
+        collection.found(None, None); // as it was a moment before
+        assert_eq!(collection.step(), Step::Look { after: 0 });
+        drained(&mut collection, None);
+        assert_eq!(collection.step(), Step::Wait);
+    }
+
+    #[test]
+    fn what_was_found_is_looked_for_again_after_the_session_was_left_alone() {
+        let mut collection = Collection::default();
+        collection.found(Some(1), None);
+        collection.rested();
+        assert_eq!(collection.step(), Step::Look { after: 0 });
+        drained(&mut collection, None);
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub const RECEIPTS_PER_FRAME_MAX: usize = 64;
 /// Receipts that wait for one account; the oldest make room, because a receipt is news and no message.
 pub const RECEIPTS_WAITING_MAX: u64 = 10_000;
 
+/// Receipts of one key that wait for one account and were not asked for by a message that was handed over.
+pub const RECEIPTS_PER_SENDER_MAX: u64 = 1_000;
+
 /// Messages in one question whether they are still there: 25 KiB.
 pub const MISSING_PER_FRAME_MAX: usize = 512;
 

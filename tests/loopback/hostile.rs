@@ -10,6 +10,7 @@ use qchat::clock::now_millis;
 use qchat::seal::identity::{IdentityKey, spki};
 use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
+use qchat::seal::receipt;
 use qchat::storage::partial_file::Collision;
 use qchat::transport::connection::{Connection, TransportError};
 use qchat::transport::endpoint::Endpoint;
@@ -25,7 +26,7 @@ use qchat::wire::ids::{
 use qchat::wire::limits::{
     FRAME_BYTES_MAX, PASSWORD_BYTES_MAX, PASSWORDS_PER_PREFIX_PER_MINUTE, STRANGER_FRAME_BYTES_MAX,
 };
-use qchat::wire::message::{Envelope, EnvelopeHeader};
+use qchat::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind};
 use qchat::wire::refusal::{CloseCode, Refusal};
 use qchat::wire::rendezvous::DialRequest;
 use qchat::wire::transfer::PEER_ALPN;
@@ -65,6 +66,16 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
         token: None,
         undo: false,
     };
+    let said = Receipt {
+        by: identity.public(),
+        to: PeerKey::from_bytes([8; 32]),
+        id: MessageId::from_bytes([1; 16]),
+        sequence: 1,
+        highest: 2,
+        kind: ReceiptKind::Read,
+        at: now_millis(),
+    };
+    let receipt = receipt::sign(identity, said);
     let cursor = Cursor { name: file_name("b"), owner: name("nemo") };
     let query = Query::Substring(Pattern::parse("file").unwrap());
     let candidates = vec!["192.0.2.1:9".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()];
@@ -77,6 +88,8 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
             to: name("nemo"),
             envelope: Box::new(Envelope { header, encapsulated: vec![3; 1_120], sealed: vec![4; 272] }),
         },
+        DirectoryRequest::Receipts { to: name("nemo"), receipts: vec![receipt] },
+        DirectoryRequest::Missing { messages: vec![(name("nemo"), MessageId::from_bytes([1; 16]))] },
         DirectoryRequest::Publish(entry),
         DirectoryRequest::Unpublish { name: file_name("a file") },
         DirectoryRequest::Find { query, after: Some(cursor) },
@@ -89,7 +102,7 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
         DirectoryRequest::Dial(DialRequest { to: name("nemo"), key: identity.public(), candidates }),
     ];
     let kinds: BTreeSet<_> = requests.iter().map(kind_of).collect();
-    assert_eq!(kinds.len(), 15, "there is one of every kind");
+    assert_eq!(kinds.len(), 17, "there is one of every kind");
     requests
 }
 

@@ -10,6 +10,7 @@ mod hostile;
 mod hostile_directory;
 mod links;
 mod people;
+mod receipts;
 mod redacted;
 mod secrecy;
 mod streams;

@@ -5,10 +5,12 @@ use qchat::peer::directory_link::LoginFailure;
 use qchat::peer::event::Event;
 use qchat::peer::failure::FailureKind;
 use qchat::peer::handle::Command;
+use qchat::seal::receipt;
 use qchat::storage::prekeys;
 use qchat::wire::account::LoginKind;
 use qchat::wire::directory::{DirectoryPush, PushAnswer, PushReply};
 use qchat::wire::ids::MessageId;
+use qchat::wire::message::{EnvelopeHeader, Receipt, ReceiptKind, SignedReceipt};
 use qchat::wire::refusal::Refusal;
 
 use crate::world::{ERRAND, Machine, PASSWORD, RawClient, TestDirectory, TestPeer, in_time, name};
@@ -185,19 +187,32 @@ async fn a_peer_that_is_dropped_is_gone_without_a_panic() {
     bob.until(|event| matches!(event, Event::Presence { online: false, .. }).then_some(())).await;
 }
 
-/// Answers the next delivery that the directory pushes, and says which message it was.
-async fn answer_delivery(client: &RawClient, answer: PushAnswer) -> MessageId {
+/// Takes the next delivery that the directory pushes, or refuses it, and says which message it was.
+async fn answer_delivery(client: &RawClient, refusal: Option<Refusal>) -> MessageId {
     loop {
         let mut stream = in_time(client.connection.accept_stream()).await.unwrap();
         let push: DirectoryPush = in_time(stream.read_frame()).await.unwrap();
-        let is_delivery = matches!(push, DirectoryPush::Delivery(_));
-        let answer = if is_delivery { answer.clone() } else { Ok(PushReply::Taken) };
+        let delivered = match push {
+            DirectoryPush::Delivery(delivery) => Some(delivery.envelope.header),
+            _ => None,
+        };
+        let answer: PushAnswer = match (&delivered, refusal) {
+            (Some(_), Some(refusal)) => Err(refusal),
+            (Some(header), None) => Ok(PushReply::Receipt(Box::new(receipt_for(client, header)))),
+            (None, _) => Ok(PushReply::Taken),
+        };
         stream.write_frame(&answer).await.unwrap();
         stream.finish();
-        if let DirectoryPush::Delivery(delivery) = push {
-            return delivery.envelope.header.id;
+        if let Some(header) = delivered {
+            return header.id;
         }
     }
+}
+
+fn receipt_for(client: &RawClient, header: &EnvelopeHeader) -> SignedReceipt {
+    let EnvelopeHeader { sender, id, .. } = *header;
+    let (by, kind, at) = (client.identity.public(), ReceiptKind::Delivered, now_millis());
+    receipt::sign(&client.identity, Receipt { by, to: sender, id, sequence: 1, highest: 1, kind, at })
 }
 
 #[tokio::test]
@@ -207,8 +222,8 @@ async fn what_a_full_disk_cannot_take_comes_again_before_anything_later() {
     let bob = RawClient::registered(&directory, "bob", LoginKind::Resident).await;
     bob.put_prekey("bob").await;
     alice.say("bob", "one").await;
-    let first = answer_delivery(&bob, Err(Refusal::Storage)).await;
+    let first = answer_delivery(&bob, Some(Refusal::Storage)).await;
     alice.say("bob", "two").await;
-    assert_eq!(answer_delivery(&bob, Ok(PushReply::Taken)).await, first, "it was overtaken");
-    assert_ne!(answer_delivery(&bob, Ok(PushReply::Taken)).await, first);
+    assert_eq!(answer_delivery(&bob, None).await, first, "it was overtaken");
+    assert_ne!(answer_delivery(&bob, None).await, first);
 }

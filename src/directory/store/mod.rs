@@ -4,7 +4,9 @@
 pub mod sqlite;
 
 mod accounts;
+mod receipts;
 mod returned;
+mod shelf;
 
 use async_trait::async_trait;
 
@@ -12,7 +14,7 @@ use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, Query};
 use crate::wire::ids::{Epoch, FileName, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
-use crate::wire::message::{Delivery, Envelope};
+use crate::wire::message::{Delivery, Envelope, SignedReceipt};
 use crate::wire::refusal::Refusal;
 
 /// Why the store did not do what was asked. Nothing was changed then.
@@ -27,6 +29,12 @@ pub enum StoreError {
     /// The database failed.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl From<StoreError> for Refusal {
@@ -88,6 +96,26 @@ pub struct Returned {
     pub to: PeerName,
     /// Which it is.
     pub id: MessageId,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// A receipt that waits for the sender of its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingReceipt {
+    /// Its place in the order in which they came.
+    pub number: i64,
+    /// What is pushed.
+    pub receipt: SignedReceipt,
+}
+
+/// What waited for too long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// How many envelopes are forgotten.
+    pub count: usize,
+    /// To whom they went back.
+    pub senders: Vec<PeerName>,
 }
 
 /// A page of a search, ordered by name, then owner.
@@ -196,10 +224,7 @@ pub trait Store: Send + Sync + 'static {
     /// The account's current prekey.
     async fn prekey(&self, name: &PeerName) -> Result<Option<SignedPrekey>, StoreError>;
 
-    /// Keeps an envelope for its recipient. One that waits already (same recipient, sender key, id and prekey) is
-    /// success without a second copy; one that was sealed again to a newer prekey takes the place of the older.
-    ///
-    /// Refused with `UnknownName`, `KeyChanged`, `NoPrekey`, `PrekeyChanged` or `MailboxFull`.
+    /// Keeps an envelope for its recipient, by the rules of [`crate::protocol::mailbox::deliver`], and refused as there.
     async fn deliver(
         &self,
         to: &PeerName,
@@ -208,14 +233,53 @@ pub trait Store: Send + Sync + 'static {
         now: UnixMillis,
     ) -> Result<(), StoreError>;
 
-    /// Envelopes that wait for a recipient after a number, in the order of their arrival.
-    async fn waiting(&self, recipient: &PeerName, after: i64, limit: usize) -> Result<Vec<Waiting>, StoreError>;
+    /// The next envelope that waits for a recipient after a number, and the recipient's prekey at the same moment.
+    async fn next_waiting(
+        &self,
+        recipient: &PeerName,
+        after: i64,
+    ) -> Result<(Option<Waiting>, Option<PrekeyId>), StoreError>;
 
-    /// Forgets an envelope.
-    async fn delete_envelope(&self, number: i64) -> Result<(), StoreError>;
+    /// Forgets an envelope and keeps its receipt for the sender, both or neither, by the rule of
+    /// [`crate::protocol::mailbox::hand_over`].
+    async fn hand_over(
+        &self,
+        number: i64,
+        sender: &PeerName,
+        receipt: SignedReceipt,
+        now: UnixMillis,
+    ) -> Result<(), StoreError>;
 
-    /// Forgets envelopes that were stored before a time, and says how many.
-    async fn expire_envelopes(&self, before: UnixMillis) -> Result<usize, StoreError>;
+    /// Gives the oldest envelopes that were stored before a time back to their senders, as `Expired`: at most so many.
+    async fn expire_envelopes(&self, before: UnixMillis, limit: usize, now: UnixMillis) -> Result<Expired, StoreError>;
+
+    /// Of these recipients and messages of a sender, those for which there is neither an envelope nor a receipt, and
+    /// which did not come back either.
+    async fn missing(
+        &self,
+        sender: &PeerName,
+        sender_key: PeerKey,
+        messages: Vec<(PeerName, MessageId)>,
+    ) -> Result<Vec<MessageId>, StoreError>;
+
+    /// Keeps the receipts of a key for an account, as far as they are for the account's key: one for each message, a
+    /// later kind in the place of an earlier. Refused with `UnknownName`.
+    async fn put_receipts(
+        &self,
+        to: &PeerName,
+        by: PeerKey,
+        receipts: Vec<SignedReceipt>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError>;
+
+    /// Receipts that wait for an account after a number, in the order in which they came.
+    async fn receipts(&self, name: &PeerName, after: i64, limit: usize) -> Result<Vec<WaitingReceipt>, StoreError>;
+
+    /// Forgets receipts by their numbers.
+    async fn delete_receipts(&self, numbers: Vec<i64>) -> Result<(), StoreError>;
+
+    /// Forgets receipts that were kept before a time, and says how many.
+    async fn expire_receipts(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
     /// Messages of a sender that came back after a number, in that order.
     async fn returned(&self, sender: &PeerName, after: i64, limit: usize) -> Result<Vec<Returned>, StoreError>;

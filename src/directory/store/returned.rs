@@ -1,13 +1,17 @@
-//! The SQL of envelopes that nobody can open any more, because their recipient's key was replaced: they go back to their
-//! senders, who are told which messages did not arrive.
+//! The SQL of envelopes that will not arrive, because their recipient's key was replaced or nobody came for them: they go
+//! back to their senders, who are told which messages and why.
 
 use rusqlite::{Connection, Row, params};
 
 use super::sqlite::{column, decoded, parsed};
-use super::{Returned, StoreError};
+use super::{Expired, Returned, StoreError, shelf};
 use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::limits::MAILBOX_MESSAGES_MAX;
 use crate::wire::message::Envelope;
+use crate::wire::refusal::Refusal;
+
+/// Why messages come back.
+const REASONS: [Refusal; 2] = [Refusal::KeyChanged, Refusal::Expired];
 
 /// Gives the envelopes of an account that are sealed to another key than this back to their senders, and says to whom.
 pub(super) fn give_back(
@@ -18,13 +22,8 @@ pub(super) fn give_back(
 ) -> Result<Vec<PeerName>, StoreError> {
     let mut senders = Vec::new();
     for (number, sender, id) in sealed_to_others(sql, recipient, key)? {
-        sql.prepare_cached("DELETE FROM envelope WHERE number = ?1")?.execute([number])?;
-        // A sender whose account was deleted meanwhile is told nothing.
-        sql.prepare_cached(
-            "INSERT INTO returned (sender, recipient, id, returned_at)
-             SELECT name, ?2, ?3, ?4 FROM account WHERE name = ?1",
-        )?
-        .execute(params![sender.as_str(), recipient.as_str(), id.as_bytes(), now.0.cast_signed()])?;
+        shelf::remove(sql, number)?;
+        tell(sql, &sender, recipient, id, Refusal::KeyChanged, now)?;
         if !senders.contains(&sender) {
             senders.push(sender);
         }
@@ -33,6 +32,71 @@ pub(super) fn give_back(
         keep_newest(sql, sender)?;
     }
     Ok(senders)
+}
+
+/// Gives envelopes that waited since before a time back to their senders, the oldest first and at most so many.
+pub(super) fn expire(
+    sql: &Connection,
+    before: UnixMillis,
+    limit: usize,
+    now: UnixMillis,
+) -> Result<Expired, StoreError> {
+    let mut statement = sql.prepare_cached(
+        "DELETE FROM envelope WHERE number IN
+             (SELECT number FROM envelope WHERE stored_at < ?1 ORDER BY stored_at, number LIMIT ?2)
+         RETURNING number, sender, recipient, id",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut expired = Expired::default();
+    let mut rows = statement.query(params![before.0.cast_signed(), limit])?;
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        expired.count += 1;
+        match (column::<i64>(row, 0), expired_row(row)) {
+            (Ok(number), Ok((sender, recipient, id))) => messages.push((number, sender, recipient, id)),
+            // There is nobody to tell of it.
+            (_, Err(error)) | (Err(error), _) => tracing::error!(%error, "an expired envelope could not be read"),
+        }
+    }
+    messages.sort_by_key(|(number, ..)| *number); // SQLite returns deleted rows in any order
+    for (_, sender, recipient, id) in messages {
+        tell(sql, &sender, &recipient, id, Refusal::Expired, now)?;
+        if !expired.senders.contains(&sender) {
+            expired.senders.push(sender);
+        }
+    }
+    for sender in &expired.senders {
+        keep_newest(sql, sender)?;
+    }
+    Ok(expired)
+}
+
+fn expired_row(row: &Row<'_>) -> Result<(PeerName, PeerName, MessageId), StoreError> {
+    let sender = parsed(&column::<String>(row, 1)?)?;
+    Ok((sender, parsed(&column::<String>(row, 2)?)?, MessageId::from_bytes(column(row, 3)?)))
+}
+
+/// Notes for a sender that a message will not arrive. One whose account was deleted meanwhile is told nothing.
+fn tell(
+    sql: &Connection,
+    sender: &PeerName,
+    recipient: &PeerName,
+    id: MessageId,
+    refusal: Refusal,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    sql.prepare_cached(
+        "INSERT INTO returned (sender, recipient, id, returned_at, refusal)
+         SELECT name, ?2, ?3, ?4, ?5 FROM account WHERE name = ?1",
+    )?
+    .execute(params![
+        sender.as_str(),
+        recipient.as_str(),
+        id.as_bytes(),
+        now.0.cast_signed(),
+        refusal.number()
+    ])?;
+    Ok(())
 }
 
 /// Numbers, senders and message ids. A row that cannot be read stays where it is.
@@ -82,7 +146,7 @@ pub(super) fn waiting(
     limit: usize,
 ) -> Result<Vec<Returned>, StoreError> {
     let mut statement = sql.prepare_cached(
-        "SELECT number, recipient, id FROM returned WHERE sender = ?1 AND number > ?2 ORDER BY number LIMIT ?3",
+        "SELECT number, recipient, id, refusal FROM returned WHERE sender = ?1 AND number > ?2 ORDER BY number LIMIT ?3",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = statement.query_and_then(params![sender.as_str(), after, limit], |row| {
@@ -90,9 +154,14 @@ pub(super) fn waiting(
             number: column(row, 0)?,
             to: parsed(&column::<String>(row, 1)?)?,
             id: MessageId::from_bytes(column(row, 2)?),
+            refusal: reason(column(row, 3)?),
         })
     })?;
     rows.collect()
+}
+
+fn reason(number: u16) -> Refusal {
+    REASONS.into_iter().find(|refusal| refusal.number() == number).unwrap_or(Refusal::Unknown(number))
 }
 
 /// A message that is sent again under its id has not failed to arrive.

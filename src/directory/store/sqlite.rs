@@ -10,16 +10,16 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Account, Page, Returned, Standing, Store, StoreError, Waiting};
-use super::{accounts, returned};
+use super::{Account, Expired, Page, Returned, Standing, Store, StoreError, Waiting, WaitingReceipt};
+use super::{accounts, receipts, returned, shelf};
 use crate::database::{Database, DatabaseError};
 use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, EntryKind, Query, Scope};
 use crate::wire::codec;
-use crate::wire::ids::{Epoch, FileDigest, FileName, FileSize, PeerKey, PeerName, PrekeyId, UnixMillis};
-use crate::wire::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, MAILBOX_PER_SENDER_MAX, SHARES_PER_ACCOUNT_MAX};
-use crate::wire::message::{Delivery, Envelope};
+use crate::wire::ids::{Epoch, FileDigest, FileName, FileSize, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
+use crate::wire::limits::SHARES_PER_ACCOUNT_MAX;
+use crate::wire::message::{Envelope, SignedReceipt};
 use crate::wire::refusal::Refusal;
 
 /// Times are Unix milliseconds, ids are their bytes, blobs are `wire::codec::encode`.
@@ -129,6 +129,25 @@ CREATE TABLE returned (
 CREATE INDEX returned_waiting ON returned (sender, number);
 CREATE INDEX returned_message ON returned (sender, recipient, id);
 CREATE INDEX returned_age ON returned (returned_at);
+",
+    "
+-- What recipients have signed of an account's messages, until one of its sessions has it: one row for each message.
+-- AUTOINCREMENT, because a later receipt takes the place of an earlier one under a new number.
+CREATE TABLE receipt (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    recipient TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    by_key    BLOB NOT NULL,
+    id        BLOB NOT NULL,
+    kind      INTEGER NOT NULL,
+    signed    BLOB NOT NULL,
+    stored_at INTEGER NOT NULL,
+    UNIQUE (recipient, id, by_key)
+) STRICT;
+CREATE INDEX receipt_waiting ON receipt (recipient, number);
+CREATE INDEX receipt_age ON receipt (stored_at);
+
+-- The number of the refusal; until now there was one reason only.
+ALTER TABLE returned ADD COLUMN refusal INTEGER NOT NULL DEFAULT 23;
 ",
 ];
 
@@ -333,24 +352,65 @@ impl Store for SqliteStore {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let (to, from) = (to.clone(), from.clone());
-        self.run(move |sql| deliver(sql, &to, &from, &envelope, now)).await
+        self.run(move |sql| shelf::deliver(sql, &to, &from, &envelope, now)).await
     }
 
-    async fn waiting(&self, recipient: &PeerName, after: i64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+    async fn next_waiting(
+        &self,
+        recipient: &PeerName,
+        after: i64,
+    ) -> Result<(Option<Waiting>, Option<PrekeyId>), StoreError> {
         let recipient = recipient.clone();
-        self.run(move |sql| waiting(sql, &recipient, after, limit)).await
+        self.run(move |sql| Ok((shelf::next_waiting(sql, &recipient, after)?, current_prekey(sql, &recipient)?))).await
     }
 
-    async fn delete_envelope(&self, number: i64) -> Result<(), StoreError> {
-        self.run(move |sql| {
-            sql.prepare_cached("DELETE FROM envelope WHERE number = ?1")?.execute([number])?;
-            Ok(())
-        })
-        .await
+    async fn hand_over(
+        &self,
+        number: i64,
+        sender: &PeerName,
+        receipt: SignedReceipt,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let sender = sender.clone();
+        self.run(move |sql| shelf::hand_over(sql, number, &sender, &receipt, now)).await
     }
 
-    async fn expire_envelopes(&self, before: UnixMillis) -> Result<usize, StoreError> {
-        self.run(move |sql| Ok(sql.execute("DELETE FROM envelope WHERE stored_at < ?1", [before.0.cast_signed()])?))
+    async fn expire_envelopes(&self, before: UnixMillis, limit: usize, now: UnixMillis) -> Result<Expired, StoreError> {
+        self.run(move |sql| returned::expire(sql, before, limit, now)).await
+    }
+
+    async fn missing(
+        &self,
+        sender: &PeerName,
+        sender_key: PeerKey,
+        messages: Vec<(PeerName, MessageId)>,
+    ) -> Result<Vec<MessageId>, StoreError> {
+        let sender = sender.clone();
+        self.run(move |sql| shelf::missing(sql, &sender, sender_key, messages)).await
+    }
+
+    async fn put_receipts(
+        &self,
+        to: &PeerName,
+        by: PeerKey,
+        receipts: Vec<SignedReceipt>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let to = to.clone();
+        self.run(move |sql| receipts::put(sql, &to, by, &receipts, now)).await
+    }
+
+    async fn receipts(&self, name: &PeerName, after: i64, limit: usize) -> Result<Vec<WaitingReceipt>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| receipts::waiting(sql, &name, after, limit)).await
+    }
+
+    async fn delete_receipts(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
+        self.run(move |sql| receipts::delete(sql, &numbers)).await
+    }
+
+    async fn expire_receipts(&self, before: UnixMillis) -> Result<usize, StoreError> {
+        self.run(move |sql| Ok(sql.execute("DELETE FROM receipt WHERE stored_at < ?1", [before.0.cast_signed()])?))
             .await
     }
 
@@ -430,99 +490,6 @@ fn put_prekey(sql: &Connection, signed: &SignedPrekey) -> Result<(), StoreError>
         params![prekey.account.as_str(), prekey.id.as_bytes(), encoded(signed)?],
     )?;
     Ok(())
-}
-
-fn deliver(
-    sql: &Connection,
-    to: &PeerName,
-    from: &PeerName,
-    envelope: &Envelope,
-    now: UnixMillis,
-) -> Result<(), StoreError> {
-    let header = &envelope.header;
-    let earlier = earlier_copy(sql, to, envelope)?;
-    if earlier.is_some_and(|(_, prekey)| prekey == header.prekey) {
-        return Ok(());
-    }
-    match account_key(sql, to)? {
-        None => return refused(Refusal::UnknownName),
-        Some(key) if key != header.recipient => return refused(Refusal::KeyChanged),
-        Some(_) => {}
-    }
-    match current_prekey(sql, to)? {
-        None => return refused(Refusal::NoPrekey),
-        Some(prekey) if prekey != header.prekey => return refused(Refusal::PrekeyChanged),
-        Some(_) => {}
-    }
-    if let Some((number, _)) = earlier {
-        sql.prepare_cached("DELETE FROM envelope WHERE number = ?1")?.execute([number])?;
-    }
-    let blob = encoded(envelope)?;
-    check_quota(sql, to, from, blob.len())?; // a refusal also undoes the deletion above
-    sql.prepare_cached(
-        "INSERT INTO envelope (recipient, sender, sender_key, id, prekey, bytes, stored_at, envelope)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
-        to.as_str(),
-        from.as_str(),
-        header.sender.as_bytes(),
-        header.id.as_bytes(),
-        header.prekey.as_bytes(),
-        i64::try_from(blob.len()).unwrap_or(i64::MAX),
-        now.0.cast_signed(),
-        blob
-    ])?;
-    returned::take_off(sql, from, to, header.id)
-}
-
-/// The number and prekey of the same message, if it waits already.
-fn earlier_copy(sql: &Connection, to: &PeerName, envelope: &Envelope) -> Result<Option<(i64, PrekeyId)>, StoreError> {
-    let header = &envelope.header;
-    let query = "SELECT number, prekey FROM envelope WHERE recipient = ?1 AND sender_key = ?2 AND id = ?3";
-    let row = sql
-        .prepare_cached(query)?
-        .query_row(params![to.as_str(), header.sender.as_bytes(), header.id.as_bytes()], |row| {
-            Ok((row.get(0)?, PrekeyId::from_bytes(row.get(1)?)))
-        })
-        .optional()?;
-    Ok(row)
-}
-
-fn check_quota(sql: &Connection, to: &PeerName, from: &PeerName, bytes: usize) -> Result<(), StoreError> {
-    let query = "SELECT count(*), coalesce(sum(bytes), 0), coalesce(sum(sender = ?2), 0)
-                 FROM envelope INDEXED BY envelope_quota WHERE recipient = ?1";
-    let (messages, waiting, from_sender): (i64, i64, i64) = sql
-        .prepare_cached(query)?
-        .query_row([to.as_str(), from.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-    let full = messages.cast_unsigned() >= MAILBOX_MESSAGES_MAX
-        || waiting.cast_unsigned().saturating_add(bytes) > MAILBOX_BYTES_MAX
-        || from_sender.cast_unsigned() >= MAILBOX_PER_SENDER_MAX;
-    if full { refused(Refusal::MailboxFull) } else { Ok(()) }
-}
-
-fn waiting(sql: &Connection, recipient: &PeerName, after: i64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
-    let mut statement = sql.prepare_cached(
-        "SELECT number, sender, envelope FROM envelope INDEXED BY envelope_waiting
-         WHERE recipient = ?1 AND number > ?2 ORDER BY number",
-    )?;
-    let mut rows = statement.query(params![recipient.as_str(), after])?;
-    let mut waiting = Vec::new();
-    while waiting.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        match waiting_row(row) {
-            Ok(envelope) => waiting.push(envelope),
-            Err(error) => tracing::error!(%recipient, number = row.get(0).unwrap_or(0_i64), %error, "envelope skipped"),
-        }
-    }
-    Ok(waiting)
-}
-
-fn waiting_row(row: &Row<'_>) -> Result<Waiting, StoreError> {
-    let envelope = decoded("envelope", &column::<Vec<u8>>(row, 2)?)?;
-    Ok(Waiting { number: column(row, 0)?, delivery: Delivery { from: parsed(&column::<String>(row, 1)?)?, envelope } })
 }
 
 fn publish(sql: &Connection, owner: &PeerName, entry: &Entry, now: UnixMillis) -> Result<(), StoreError> {
@@ -644,7 +611,7 @@ pub(super) fn account_key(sql: &Connection, name: &PeerName) -> Result<Option<Pe
     Ok(one(sql, "SELECT key FROM account WHERE name = ?1", [name.as_str()])?.map(PeerKey::from_bytes))
 }
 
-fn current_prekey(sql: &Connection, name: &PeerName) -> Result<Option<PrekeyId>, StoreError> {
+pub(super) fn current_prekey(sql: &Connection, name: &PeerName) -> Result<Option<PrekeyId>, StoreError> {
     Ok(one(sql, "SELECT id FROM prekey WHERE name = ?1", [name.as_str()])?.map(PrekeyId::from_bytes))
 }
 
@@ -675,4 +642,4 @@ fn malformed(what: &str, error: &dyn std::fmt::Display) -> StoreError {
 
 #[cfg(test)]
 #[path = "sqlite_tests.rs"]
-mod tests;
+pub(super) mod tests;

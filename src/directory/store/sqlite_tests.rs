@@ -5,18 +5,19 @@ use tempfile::TempDir;
 use super::*;
 use crate::wire::account::Prekey;
 use crate::wire::ids::{MessageId, Pattern, Signature};
-use crate::wire::message::EnvelopeHeader;
+use crate::wire::limits::{MAILBOX_MESSAGES_MAX, MAILBOX_PER_SENDER_MAX};
+use crate::wire::message::{EnvelopeHeader, Receipt, ReceiptKind};
 
-const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+pub(in crate::directory::store) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
-struct World {
-    store: SqliteStore,
-    folder: TempDir,
+pub(in crate::directory::store) struct World {
+    pub(in crate::directory::store) store: SqliteStore,
+    pub(in crate::directory::store) folder: TempDir,
 }
 
 impl World {
     /// Accounts whose key and prekey are the same byte over and over: 'a' for alice.
-    async fn with(names: &[&str]) -> Self {
+    pub(in crate::directory::store) async fn with(names: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let world = Self { store: SqliteStore::open(&folder.path().join("test.sqlite")).unwrap(), folder };
         for text in names {
@@ -26,33 +27,43 @@ impl World {
         world
     }
 
-    async fn deliver(&self, to: &str, from: &str, envelope: Envelope) -> Result<(), StoreError> {
+    pub(in crate::directory::store) async fn deliver(
+        &self,
+        to: &str,
+        from: &str,
+        envelope: Envelope,
+    ) -> Result<(), StoreError> {
         self.store.deliver(&name(to), &name(from), envelope, NOW).await
     }
 
-    async fn waiting(&self, recipient: &str, after: i64) -> Vec<Waiting> {
-        self.store.waiting(&name(recipient), after, 1_000).await.unwrap()
+    pub(in crate::directory::store) async fn waiting(&self, recipient: &str, mut after: i64) -> Vec<Waiting> {
+        let mut all = Vec::new();
+        while let (Some(next), _) = self.store.next_waiting(&name(recipient), after).await.unwrap() {
+            after = next.number;
+            all.push(next);
+        }
+        all
     }
 
     /// Another program changes the file.
-    fn meddle(&self, sql: &str) -> usize {
+    pub(in crate::directory::store) fn meddle(&self, sql: &str) -> usize {
         Connection::open(self.folder.path().join("test.sqlite")).unwrap().execute(sql, []).unwrap()
     }
 }
 
-fn name(text: &str) -> PeerName {
+pub(in crate::directory::store) fn name(text: &str) -> PeerName {
     PeerName::parse(text).unwrap()
 }
 
-fn key_of(text: &str) -> PeerKey {
+pub(in crate::directory::store) fn key_of(text: &str) -> PeerKey {
     PeerKey::from_bytes([text.as_bytes()[0]; 32])
 }
 
-fn account_of(text: &str) -> Account {
+pub(in crate::directory::store) fn account_of(text: &str) -> Account {
     Account { name: name(text), key: key_of(text), password: "phc".to_owned(), created_at: NOW, disabled: false }
 }
 
-fn prekey_of(text: &str, id: u8) -> SignedPrekey {
+pub(in crate::directory::store) fn prekey_of(text: &str, id: u8) -> SignedPrekey {
     let prekey = Prekey {
         account: name(text),
         identity: key_of(text),
@@ -63,7 +74,7 @@ fn prekey_of(text: &str, id: u8) -> SignedPrekey {
     SignedPrekey { prekey, signature: Signature::from_bytes([0; 64]) }
 }
 
-fn envelope(from: &str, to: &str, id: u64) -> Envelope {
+pub(in crate::directory::store) fn envelope(from: &str, to: &str, id: u64) -> Envelope {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&id.to_le_bytes());
     let header = EnvelopeHeader {
@@ -74,6 +85,13 @@ fn envelope(from: &str, to: &str, id: u64) -> Envelope {
         prekey: PrekeyId::from_bytes([to.as_bytes()[0]; 16]),
     };
     Envelope { header, encapsulated: vec![1; 1_120], sealed: vec![2; 300] }
+}
+
+/// What `by` says to `to` of a message. The store trusts that others have checked who signed it.
+pub(in crate::directory::store) fn receipt(by: &str, to: &str, id: u64, kind: ReceiptKind) -> SignedReceipt {
+    let id = envelope(to, by, id).header.id;
+    let receipt = Receipt { by: key_of(by), to: key_of(to), id, sequence: 1, highest: 2, kind, at: NOW };
+    SignedReceipt { receipt, signature: Signature::from_bytes([3; 64]) }
 }
 
 fn entry(text: &str, digest: u8) -> Entry {
@@ -88,7 +106,10 @@ fn entry(text: &str, digest: u8) -> Entry {
 
 type Change = fn(&mut EnvelopeHeader);
 
-fn is_refused<T: std::fmt::Debug + PartialEq>(result: Result<T, StoreError>, refusal: Refusal) {
+pub(in crate::directory::store) fn is_refused<T: std::fmt::Debug + PartialEq>(
+    result: Result<T, StoreError>,
+    refusal: Refusal,
+) {
     assert_eq!(result, refused(refusal));
 }
 
@@ -129,9 +150,9 @@ async fn what_was_sealed_to_a_replaced_key_goes_back() {
     assert_eq!(senders, [name("alice"), name("carol")]);
     assert_eq!(world.waiting("bob", 0).await, []);
     let returned = store.returned(&name("alice"), 0, 10).await.unwrap();
-    let ids: Vec<_> = returned.iter().map(|returned| (&returned.to, returned.id)).collect();
+    let ids: Vec<_> = returned.iter().map(|returned| (&returned.to, returned.id, returned.refusal)).collect();
     let id = |id| envelope("alice", "bob", id).header.id;
-    assert_eq!(ids, [(&bob, id(1)), (&bob, id(2))]);
+    assert_eq!(ids, [(&bob, id(1), Refusal::KeyChanged), (&bob, id(2), Refusal::KeyChanged)]);
     store.delete_returned(returned[0].number).await.unwrap();
 
     assert_eq!(store.take_back(&bob, key_of("bob"), NOW, NOW).await, Ok(vec![]), "nothing was sealed to the other key");
@@ -176,10 +197,12 @@ async fn envelopes_wait_in_order_until_they_are_deleted() {
     let sent: Vec<_> = waiting.iter().map(|waiting| waiting.delivery.envelope.clone()).collect();
     assert_eq!(sent, [30, 10, 20].map(|id| envelope("alice", "bob", id)));
     assert_eq!(waiting[0].delivery.from, name("alice"));
-    world.store.delete_envelope(waiting[0].number).await.unwrap();
+    let receipt = receipt("bob", "alice", 30, ReceiptKind::Delivered);
+    world.store.hand_over(waiting[0].number, &name("alice"), receipt, NOW).await.unwrap();
     assert_eq!(world.waiting("bob", 0).await, waiting[1..]);
     assert_eq!(world.waiting("bob", waiting[1].number).await, waiting[2..]);
-    assert_eq!(world.store.waiting(&name("bob"), 0, 1).await.unwrap(), waiting[1..2]);
+    let prekey = Some(PrekeyId::from_bytes([b'b'; 16]));
+    assert_eq!(world.store.next_waiting(&name("bob"), 0).await, Ok((Some(waiting[1].clone()), prekey)));
     assert_eq!(world.store.standing(&name("bob")).await.unwrap().waiting, 2);
     assert_eq!(world.waiting("alice", 0).await, []);
 }
@@ -246,15 +269,6 @@ async fn an_unreadable_row_does_not_hold_the_others_up() {
     world.meddle(&format!("UPDATE envelope SET sender = '..' WHERE number = {}", first + 1));
     let numbers: Vec<_> = world.waiting("bob", 0).await.iter().map(|waiting| waiting.number).collect();
     assert_eq!(numbers, [first + 2]);
-}
-
-#[tokio::test]
-async fn envelopes_expire() {
-    let world = World::with(&["alice", "bob"]).await;
-    world.deliver("bob", "alice", envelope("alice", "bob", 1)).await.unwrap();
-    assert_eq!(world.store.expire_envelopes(NOW).await, Ok(0));
-    assert_eq!(world.store.expire_envelopes(NOW.plus_millis(1)).await, Ok(1));
-    assert_eq!(world.waiting("bob", 0).await, []);
 }
 
 /// Owners and names that a query finds, on pages of two.
