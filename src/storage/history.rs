@@ -31,7 +31,7 @@ pub enum Before {
 pub struct Selection {
     /// Those of one person; of everybody when there is none.
     pub with: Option<PeerName>,
-    /// Those before a place in the order of the screen, as [`place_of`] knows it.
+    /// Those before a place in the order of the screen, as [`places_of`] knows it.
     pub before_place: Option<i64>,
     /// Those written before a time.
     pub before_time: Option<UnixMillis>,
