@@ -238,6 +238,7 @@ impl Output {
             Event::History(row) => look_back::history_line(row),
             Event::Audit(row) => look_back::audit_table(row),
             Event::AuditFinding(row) => look_back::finding_line(row),
+            Event::Again { .. } => "* perhaps shown before the program was stopped:".to_owned(),
             Event::NotSent { to, failure, .. } => {
                 let hint = failure.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
                 format!("* not sent to {to}: {}{hint}", printable(&failure.message))

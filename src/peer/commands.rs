@@ -86,6 +86,7 @@ async fn message(
 ) -> Result<(), Failure> {
     match messages::settled(id, written, &mut events).await? {
         Fate::Stored => rows.row(Event::Stored { to, id, what: What::Text }).await,
+        Fate::Delivered => rows.row(Event::Delivered { to, id, what: What::Text }).await,
         Fate::Queued => rows.row(Event::Queued { to, id, what: What::Text }).await,
         Fate::Refused(failure) => {
             rows.row(Event::NotSent { to: to.clone(), id, what: What::Text, failure: failure.clone() }).await;

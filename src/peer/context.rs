@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::directory_link::DirectoryAddress;
@@ -48,6 +48,16 @@ pub(super) struct Context {
     /// The session at the directory, while there is one.
     pub(super) session: watch::Sender<Option<Connection>>,
     pub(super) outbox: mpsc::Sender<Enqueue>,
+    /// Rings when a message is to be sent again.
+    pub(super) unsent: Notify,
+    /// Rings when a message is held until those before it come.
+    pub(super) held: Notify,
+    /// Rings when senders are to be told that their messages were read.
+    pub(super) read: Notify,
+    /// Held while a message is taken and told, so that everybody hears of messages in the order of the disk.
+    pub(super) arrivals: tokio::sync::Mutex<()>,
+    /// Held while a prekey is replaced, so that one is made at a time.
+    pub(super) prekeys: tokio::sync::Mutex<()>,
     /// File streams run on a thread of their own, so that a slow disk does not stall chat.
     pub(super) transfers: tokio::runtime::Handle,
     pub(super) uploads: Semaphore,
@@ -79,17 +89,21 @@ impl Context {
         }
     }
 
-    /// Asks the directory, if there is a session.
-    pub(super) async fn ask_directory(&self, request: &DirectoryRequest) -> Result<DirectoryReply, Failure> {
+    /// Asks the directory, if there is a session; its no is an answer too.
+    pub(super) async fn exchange(&self, request: &DirectoryRequest) -> Result<DirectoryAnswer, Failure> {
         let session = self.session.borrow().clone();
         let Some(session) = session else {
             return Err(unreachable_directory(&self.account.directory, "the connection is lost"));
         };
-        let answer: DirectoryAnswer = session
+        session
             .request(request)
             .await
-            .map_err(|error| unreachable_directory(&self.account.directory, &error.to_string()))?;
-        Ok(answer?)
+            .map_err(|error| unreachable_directory(&self.account.directory, &error.to_string()))
+    }
+
+    /// Asks the directory, if there is a session.
+    pub(super) async fn ask_directory(&self, request: &DirectoryRequest) -> Result<DirectoryReply, Failure> {
+        Ok(self.exchange(request).await??)
     }
 
     /// Asks the directory for something whose only answer is "done".

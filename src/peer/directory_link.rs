@@ -10,13 +10,10 @@ use tokio::task::JoinSet;
 use super::context::{Context, unexpected, unreachable_directory};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::{account, catalogue, contacts, inbox, outbox, peer_links};
-use crate::clock::now_millis;
+use super::{account, catalogue, contacts, inbox, outbox, peer_links, prekeys, receipts};
 use crate::protocol::backoff::Backoff;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
-use crate::seal::prekey::PrekeySecret;
 use crate::seal::random::{self, OsRandom};
-use crate::storage::prekeys;
 use crate::transport::connection::{Connection, TransportError};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::stream::Stream;
@@ -24,14 +21,9 @@ use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
 use crate::wire::account::{LoggedIn, Login};
 use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
-use crate::wire::ids::{DirectoryFingerprint, InviteToken, Password, PeerName, PrekeyId, UnixMillis};
+use crate::wire::ids::{DirectoryFingerprint, InviteToken, Password, PeerName};
 use crate::wire::limits::REQUEST_DEADLINE;
 use crate::wire::refusal::{CloseCode, Refusal};
-
-/// How old the newest prekey may get before another one takes its place.
-const PREKEY_FRESH_MILLIS: u64 = 24 * 3_600_000;
-/// How long others may seal to a prekey: a person may be away as long as the mailbox keeps messages.
-const PREKEY_LIFETIME_MILLIS: u64 = 31 * 24 * 3_600_000;
 
 /// Where a directory is, as its user named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,7 +288,8 @@ async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> Trans
         waiting: logged_in.waiting,
     });
     let mut pushes = JoinSet::new();
-    pushes.spawn(keep_prekey_fresh(context.clone(), logged_in));
+    pushes.spawn(prekeys::keep_fresh(context.clone(), logged_in.prekey));
+    pushes.spawn(outbox::send_lost_again(context.clone()));
     pushes.spawn(catalogue::reconcile(context.clone()));
     loop {
         tokio::select! {
@@ -317,36 +310,10 @@ pub(super) async fn begin(context: &Context, (connection, logged_in): &mut Sessi
     if logged_in.prekey.is_some() {
         return;
     }
-    match publish_prekey(context, logged_in).await {
-        Ok(published) => logged_in.prekey = Some(published),
+    match prekeys::refresh(context, None).await {
+        Ok(published) => logged_in.prekey = published,
         Err(failure) => tracing::warn!(%failure, "no first prekey was published"),
     }
-}
-
-async fn keep_prekey_fresh(context: Arc<Context>, logged_in: LoggedIn) {
-    if let Err(failure) = publish_prekey(&context, &logged_in).await {
-        tracing::warn!(%failure, "no fresh prekey was published");
-    }
-}
-
-/// Publishes a new prekey when the directory's is not the newest here, or when that is a day old. Says which it has.
-async fn publish_prekey(context: &Context, logged_in: &LoggedIn) -> Result<PrekeyId, Failure> {
-    let now = now_millis();
-    let newest = prekeys::newest(context.database()).await?;
-    let is_fresh = |made: UnixMillis| now < made.plus_millis(PREKEY_FRESH_MILLIS);
-    if let Some((id, made)) = newest
-        && logged_in.prekey == Some(id)
-        && is_fresh(made)
-    {
-        return Ok(id);
-    }
-    let secret = PrekeySecret::generate(&mut OsRandom);
-    prekeys::keep(context.database(), &secret, now).await?;
-    let expires = now.plus_millis(PREKEY_LIFETIME_MILLIS);
-    let signed = secret.publish(context.identity(), &context.account.name, expires);
-    let id = signed.prekey.id;
-    context.tell_directory(&DirectoryRequest::PutPrekey(Box::new(signed))).await?;
-    Ok(id)
 }
 
 async fn answer_in_time(context: Arc<Context>, mut stream: Stream) {
@@ -362,7 +329,8 @@ async fn answer(context: &Context, stream: &mut Stream) -> Result<(), TransportE
     stream.expect_end().await?;
     let answer: PushAnswer = match push {
         DirectoryPush::Delivery(delivery) => inbox::take(context, *delivery).await,
-        DirectoryPush::Receipts(_) | DirectoryPush::Drained { .. } => Ok(PushReply::Taken),
+        DirectoryPush::Receipts(receipts) => receipts::take_pushed(context, receipts).await,
+        DirectoryPush::Drained { prekey } => prekeys::take_drained(context, prekey).await,
         DirectoryPush::Dial(announced) => peer_links::expect(context, announced).await,
         DirectoryPush::Presence { name, online } => {
             context.tell(Event::Presence { name, online });

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::context::{Account, Context};
@@ -12,7 +12,7 @@ use super::directory_link::{self, Admission, LoginFailure, Session};
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, PeerHandle};
 use super::outbox::Enqueue;
-use super::{commands, outbox, peer_links};
+use super::{commands, inbox, outbox, peer_links, receipts};
 use crate::storage::profile::Profile;
 use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
@@ -66,6 +66,11 @@ impl Peer {
             events: broadcast::Sender::new(EVENTS_MAX),
             session: watch::Sender::new(None),
             outbox,
+            unsent: Notify::new(),
+            held: Notify::new(),
+            read: Notify::new(),
+            arrivals: tokio::sync::Mutex::default(),
+            prekeys: tokio::sync::Mutex::default(),
             transfers: transfers.handle(),
             uploads: Semaphore::new(UPLOADS_MAX),
             key_requests: Mutex::default(),
@@ -99,6 +104,8 @@ impl Peer {
         drop(handle);
         let mut services = JoinSet::new();
         services.spawn(outbox::run(context.clone(), outbox));
+        services.spawn(inbox::give_up_on_gaps(context.clone()));
+        services.spawn(receipts::send_read(context.clone()));
         services.spawn(peer_links::accept_all(context.clone()));
         services.spawn(serve_commands(context.clone(), commands));
         let link = directory_link::run(context.clone(), session);

@@ -102,6 +102,11 @@ pub enum Event {
         /// The number of the last of them.
         last: u64,
     },
+    /// The message that comes next was about to be shown when the program was stopped: perhaps it was on the screen.
+    Again {
+        /// Which message.
+        id: MessageId,
+    },
     /// Nothing waits at the directory any more.
     Drained,
     /// A message of the history.

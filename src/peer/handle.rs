@@ -36,7 +36,7 @@ pub enum Command {
     },
     /// What is published. Rows: [`Event::Shared`].
     Shared,
-    /// Sends a line of chat. Row: [`Event::Stored`].
+    /// Sends a line of chat. Row: [`Event::Stored`], [`Event::Delivered`] or [`Event::Queued`].
     Message {
         /// To whom.
         to: PeerName,
@@ -83,8 +83,9 @@ pub enum Command {
         /// Those with all of these words, of which the last may be the beginning of one.
         search: Option<String>,
     },
-    /// What no screen has shown yet. Rows: [`Event::Message`], [`Event::Offer`], [`Event::OfferDeclined`], then the
-    /// other offers that wait for an answer. They stay new until [`Command::MarkShown`].
+    /// What no screen has shown yet. Rows: [`Event::Message`], [`Event::Offer`], [`Event::OfferDeclined`], each after an
+    /// [`Event::Again`] when it was perhaps shown, then the other offers that wait for an answer. They stay new until
+    /// [`Command::MarkShown`].
     Inbox,
     /// Notes that these were on a screen.
     MarkShown {
@@ -207,12 +208,20 @@ impl PeerHandle {
         Err(Failure::new(FailureKind::Other, "the peer has stopped"))
     }
 
-    /// Messages that came earlier and that no screen has shown yet.
+    /// Messages that came earlier and that no screen has shown yet, each with whether it was about to be shown.
     ///
     /// # Errors
     /// A [`Failure`] when the profile cannot be read.
-    pub async fn not_shown(&self) -> Result<Vec<Event>, Failure> {
+    pub async fn not_shown(&self) -> Result<Vec<(Event, bool)>, Failure> {
         super::inbox::not_shown(&self.context).await
+    }
+
+    /// Notes that a message is about to be shown: from here to [`Self::mark_shown`] a crash leaves it open whether it was.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the profile cannot be written.
+    pub async fn begin_showing(&self, id: MessageId) -> Result<(), Failure> {
+        Ok(crate::storage::messages::begin_showing(self.context.database(), id).await?)
     }
 
     /// Notes that a message was on the screen, so that it is not shown again after a restart.
@@ -220,8 +229,7 @@ impl PeerHandle {
     /// # Errors
     /// A [`Failure`] when the profile cannot be written.
     pub async fn mark_shown(&self, id: MessageId) -> Result<(), Failure> {
-        Ok(crate::storage::messages::mark_shown(self.context.database(), id, self.context.account.sends_read_receipts)
-            .await?)
+        super::history::mark_shown(&self.context, vec![id]).await
     }
 
     /// The names of the people this account has talked to.

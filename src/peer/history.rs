@@ -164,10 +164,15 @@ fn state_of(stage: Stage) -> MessageState {
 /// Lists what no screen has shown, and the other offers that wait for an answer.
 pub(super) async fn inbox(context: &Context, rows: &Rows) -> Result<(), Failure> {
     let mut listed = HashSet::new();
-    for event in inbox::not_shown(context).await? {
-        if let Event::Offer { id, .. } = &event {
-            listed.insert(*id);
+    for (event, is_perhaps_shown) in inbox::not_shown(context).await? {
+        let (Event::Message { id, .. } | Event::Offer { id, .. } | Event::OfferDeclined { id, .. }) = event else {
+            continue;
+        };
+        if is_perhaps_shown {
+            rows.row(Event::Again { id }).await;
         }
+        messages::begin_showing(context.database(), id).await?;
+        listed.insert(id);
         rows.row(event).await;
     }
     offers::list_others(context, &listed, rows).await
@@ -178,5 +183,6 @@ pub(super) async fn mark_shown(context: &Context, ids: Vec<MessageId>) -> Result
     for id in ids {
         messages::mark_shown(context.database(), id, context.account.sends_read_receipts).await?;
     }
+    context.read.notify_one();
     Ok(())
 }

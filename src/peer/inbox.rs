@@ -1,76 +1,118 @@
-//! Takes what the directory delivers: opens the seal, keeps it on disk, and only then says that it was taken.
+//! Takes what comes: opens the seal, keeps it on disk, and only then signs the receipt with which its sender and the
+//! directory may forget it. What comes before its turn is held for a while.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::contacts;
 use super::context::Context;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
+use super::receipts;
 use crate::clock::now_millis;
 use crate::seal::envelope;
-use crate::storage::messages::{self, Incoming};
-use crate::storage::prekeys;
+use crate::storage::messages::{self, Incoming, Receipted, Released};
+use crate::storage::{offers, prekeys, shares};
 use crate::wire::account::LoginKind;
 use crate::wire::directory::{PushAnswer, PushReply};
-use crate::wire::limits::OPEN_OFFERS_MAX;
-use crate::wire::message::{Body, Delivery, InnerMessage};
+use crate::wire::ids::{PeerKey, PeerName};
+use crate::wire::limits::{GAP_HELD, OPEN_OFFERS_MAX};
+use crate::wire::message::{Body, Delivery, InnerMessage, ReceiptKind, SignedReceipt};
 use crate::wire::refusal::Refusal;
+use crate::wire::transfer::MessageAnswer;
 
-/// Takes a delivery. The directory forgets it only after `Taken`.
+/// Takes a delivery. The directory forgets it only after a receipt.
 pub(super) async fn take(context: &Context, delivery: Delivery) -> PushAnswer {
-    match context.account.kind {
-        LoginKind::Resident => take_all(context, delivery).await,
+    let taken = match context.account.kind {
+        LoginKind::Resident => take_delivery(context, delivery).await,
         LoginKind::Errand { .. } => take_own(context, delivery).await,
+    };
+    match taken {
+        Ok(Some(receipt)) => Ok(PushReply::Receipt(Box::new(receipt))),
+        Ok(None) => Ok(PushReply::Left),
+        Err(failure) => {
+            tracing::error!(%failure, "a message was left at the directory");
+            Err(Refusal::Storage)
+        }
     }
-    .unwrap_or_else(|failure| {
-        tracing::error!(%failure, "a message was left at the directory");
-        Err(Refusal::Storage)
+}
+
+/// Takes a message that came straight from its sender, who has proven the key and signed it.
+pub(super) async fn take_direct(context: &Context, from: &PeerName, message: InnerMessage) -> MessageAnswer {
+    let taken = take_message(context, from.clone(), message, true).await.map_err(|failure| {
+        tracing::error!(%failure, "a message was not taken");
+        Refusal::Storage
+    })?;
+    taken.ok_or(Refusal::NotAccepted)
+}
+
+/// Takes receipts that came straight from whom they name.
+pub(super) async fn take_receipts(context: &Context, receipts: Vec<SignedReceipt>) -> Result<(), Refusal> {
+    receipts::take(context, receipts).await.map_err(|failure| {
+        tracing::error!(%failure, "receipts were not taken");
+        Refusal::Storage
     })
 }
 
-async fn take_all(context: &Context, delivery: Delivery) -> Result<PushAnswer, Failure> {
+async fn take_delivery(context: &Context, delivery: Delivery) -> Result<Option<SignedReceipt>, Failure> {
     let header = &delivery.envelope.header;
-    if messages::come_again(context.database(), header.sender, header.id, false).await?.is_some() {
-        return Ok(Ok(PushReply::Taken));
+    if let Some(known) = messages::come_again(context.database(), header.sender, header.id, false).await? {
+        return Ok(Some(receipts::sign(context, &known, ReceiptKind::Delivered)));
     }
-    let Some(message) = open(context, &delivery).await? else { return Ok(Ok(PushReply::Left)) };
-    if matches!(message.body, Body::Offer(_))
-        && crate::storage::offers::open_offers(context.database()).await?.len() >= OPEN_OFFERS_MAX
+    match open(context, &delivery).await? {
+        Some(message) => take_message(context, delivery.from, message, false).await,
+        None => Ok(Some(cannot_open(context, &delivery))),
+    }
+}
+
+/// Keeps a message and shows what is in its turn. `None` when it is not taken from its sender now.
+async fn take_message(
+    context: &Context,
+    from: PeerName,
+    message: InnerMessage,
+    is_direct: bool,
+) -> Result<Option<SignedReceipt>, Failure> {
+    if matches!(message.body, Body::Offer(_)) && offers::open_offers(context.database()).await?.len() >= OPEN_OFFERS_MAX
     {
-        tracing::warn!(from = %delivery.from, "an offer was left at the directory: too many wait for an answer");
-        return Ok(Ok(PushReply::Left));
+        tracing::warn!(%from, "an offer was not taken: too many wait for an answer");
+        return Ok(None);
     }
-    match contacts::meet(context, &delivery.from, message.sender).await {
+    match contacts::meet(context, &from, message.sender).await {
         Ok(_) => {}
         Err(failure) if failure.kind == FailureKind::Authentication => {
-            tracing::warn!(from = %delivery.from, key = %message.sender, "a message signed by an unaccepted key was left");
-            return Ok(Ok(PushReply::Left));
+            tracing::warn!(%from, key = %message.sender, "a message signed by an unaccepted key was not taken");
+            return Ok(None);
         }
         Err(failure) => return Err(failure),
     }
-    let incoming = Incoming { from: delivery.from, message };
-    let (taken, _) = messages::take(context.database(), incoming.clone(), false, now_millis()).await?;
-    if !taken.is_known {
-        settle(context, &incoming).await?;
-        context.tell(event_of(incoming));
+    let (sender, id, sequence) = (message.sender, message.id, message.sequence);
+    let incoming = Incoming { from: from.clone(), message };
+    // One at a time, so that the screen has them in the order of the disk.
+    let _in_order = context.arrivals.lock().await;
+    let (taken, released) = messages::take(context.database(), incoming, is_direct, now_millis()).await?;
+    show(context, &from, released).await?;
+    if taken.is_held(id) {
+        context.held.notify_one();
     }
-    Ok(Ok(PushReply::Taken))
+    let of = Receipted { from, sender, id, sequence, highest: taken.highest };
+    Ok(Some(receipts::sign(context, &of, ReceiptKind::Delivered)))
 }
 
-/// An errand takes only the answers to its own offers; the rest waits for the resident peer.
-async fn take_own(context: &Context, delivery: Delivery) -> Result<PushAnswer, Failure> {
-    let Some(message) = open(context, &delivery).await? else { return Ok(Ok(PushReply::Left)) };
-    let incoming = Incoming { from: delivery.from, message };
-    match incoming.message.body {
-        Body::OfferDeclined { .. } if settle(context, &incoming).await? => {
-            messages::take(context.database(), incoming.clone(), false, now_millis()).await?;
-            messages::mark_shown(context.database(), incoming.message.id, false).await?;
-            context.tell(event_of(incoming));
-            Ok(Ok(PushReply::Taken))
-        }
-        Body::OfferDeclined { .. } | Body::Text(_) | Body::Offer(_) => Ok(Ok(PushReply::Left)),
+/// An errand hears only the answers to its own offers. It leaves all of it for the resident peer, which has what came
+/// before.
+async fn take_own(context: &Context, delivery: Delivery) -> Result<Option<SignedReceipt>, Failure> {
+    let Some(message) = open(context, &delivery).await? else { return Ok(None) };
+    if let Body::OfferDeclined { offer, .. } = message.body
+        && shares::remove_offered(context.database(), offer, message.sender).await?.is_some()
+    {
+        context.tell(event_of(Incoming { from: delivery.from, message }));
     }
+    Ok(None)
 }
 
-/// Opens the seal. `None` when it cannot be opened here: it stays at the directory until it expires.
+/// Opens the seal. `None` when it cannot be opened here, now or ever.
 async fn open(context: &Context, delivery: &Delivery) -> Result<Option<InnerMessage>, Failure> {
     let header = &delivery.envelope.header;
     let Some(secret) = prekeys::secret(context.database(), header.prekey).await? else {
@@ -78,7 +120,10 @@ async fn open(context: &Context, delivery: &Delivery) -> Result<Option<InnerMess
         return Ok(None);
     };
     match envelope::open(&secret, &delivery.envelope, &context.key()) {
-        Ok(message) => Ok(Some(message)),
+        Ok(message) => {
+            prekeys::mark_used(context.database(), header.prekey).await?;
+            Ok(Some(message))
+        }
         Err(error) => {
             tracing::warn!(from = %delivery.from, id = %header.id, %error, "a message cannot be opened");
             Ok(None)
@@ -86,15 +131,66 @@ async fn open(context: &Context, delivery: &Delivery) -> Result<Option<InnerMess
     }
 }
 
-/// Ends an offer of ours that its recipient declined. Says whether it was ours.
-async fn settle(context: &Context, incoming: &Incoming) -> Result<bool, Failure> {
-    match incoming.message.body {
-        Body::OfferDeclined { offer, .. } => {
-            let recipient = incoming.message.sender;
-            Ok(crate::storage::shares::remove_offered(context.database(), offer, recipient).await?.is_some())
-        }
-        Body::Text(_) | Body::Offer(_) => Ok(false),
+fn cannot_open(context: &Context, delivery: &Delivery) -> SignedReceipt {
+    let header = &delivery.envelope.header;
+    let (from, sender, id) = (delivery.from.clone(), header.sender, header.id);
+    receipts::sign(context, &Receipted { from, sender, id, sequence: 0, highest: 0 }, ReceiptKind::CannotOpen)
+}
+
+/// Tells the faces what is in its turn, and what is missing before it.
+async fn show(context: &Context, from: &PeerName, released: Released) -> Result<(), Failure> {
+    for (first, last) in released.missing {
+        context.tell(Event::Missing { from: from.clone(), first, last });
     }
+    for incoming in released.messages {
+        if let Body::OfferDeclined { offer, .. } = incoming.message.body {
+            shares::remove_offered(context.database(), offer, incoming.message.sender).await?;
+        }
+        context.tell(event_of(incoming));
+    }
+    Ok(())
+}
+
+/// Waits no longer than ten seconds for what should have come before a held message. After a restart that is ten seconds
+/// from then, so that no clock that jumps shortens or lengthens it.
+pub(super) async fn give_up_on_gaps(context: Arc<Context>) {
+    let mut waiting: HashMap<(PeerKey, u64), Instant> = HashMap::new();
+    loop {
+        match messages::held(context.database()).await {
+            Ok(held) => {
+                let deadline = Instant::now() + GAP_HELD;
+                waiting = held.into_iter().map(|held| (held, *waiting.get(&held).unwrap_or(&deadline))).collect();
+            }
+            Err(error) => tracing::error!(%error, "what is held cannot be read"),
+        }
+        let next = waiting.iter().min_by_key(|(_, deadline)| **deadline).map(|(held, deadline)| (*held, *deadline));
+        let due = async {
+            match next {
+                Some((held, deadline)) => {
+                    tokio::time::sleep_until(deadline).await;
+                    held
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = context.held.notified() => {}
+            (sender, sequence) = due => {
+                waiting.remove(&(sender, sequence));
+                if let Err(failure) = give_up(&context, sender, sequence).await {
+                    tracing::error!(%failure, "a held message is not shown yet");
+                    tokio::time::sleep(GAP_HELD).await;
+                }
+            }
+        }
+    }
+}
+
+async fn give_up(context: &Context, sender: PeerKey, sequence: u64) -> Result<(), Failure> {
+    let _in_order = context.arrivals.lock().await;
+    let released = messages::give_up(context.database(), sender, context.key(), sequence).await?;
+    let Some(from) = released.messages.first().map(|first| first.from.clone()) else { return Ok(()) };
+    show(context, &from, released).await
 }
 
 fn event_of(Incoming { from, message }: Incoming) -> Event {
@@ -108,8 +204,8 @@ fn event_of(Incoming { from, message }: Incoming) -> Event {
     }
 }
 
-/// What came earlier and was on no screen yet, in the order it came.
-pub(super) async fn not_shown(context: &Context) -> Result<Vec<Event>, Failure> {
+/// What came earlier and was on no screen yet, in the order of the screen; each with whether it was about to be shown.
+pub(super) async fn not_shown(context: &Context) -> Result<Vec<(Event, bool)>, Failure> {
     let waiting = messages::not_shown(context.database(), context.key()).await?;
-    Ok(waiting.into_iter().map(event_of).collect())
+    Ok(waiting.into_iter().map(|(incoming, perhaps_shown)| (event_of(incoming), perhaps_shown)).collect())
 }

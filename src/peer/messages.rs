@@ -1,4 +1,4 @@
-//! Sends a message through the outbox and waits until the directory has it.
+//! Sends a message through the outbox and waits until the directory or its recipient has it.
 
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) enum Fate {
     /// The directory has it on disk.
     Stored,
+    /// Its recipient has it on disk.
+    Delivered,
     /// It is on this disk only.
     Queued,
     /// It will not arrive.
@@ -51,6 +53,9 @@ pub(super) async fn settled(
         loop {
             match events.recv().await {
                 Ok(Event::Stored { id: stored, .. }) if stored == id => return Fate::Stored,
+                Ok(Event::Delivered { id: there, .. } | Event::Read { id: there, .. }) if there == id => {
+                    return Fate::Delivered;
+                }
                 Ok(Event::NotSent { id: refused, failure, .. }) if refused == id => return Fate::Refused(failure),
                 Err(broadcast::error::RecvError::Closed) => return Fate::Queued,
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -70,7 +75,7 @@ pub(super) async fn send(
 ) -> Result<(), Failure> {
     let written = enqueue(context, to, id, body).await;
     match settled(id, written, events).await? {
-        Fate::Stored | Fate::Queued => Ok(()),
+        Fate::Stored | Fate::Delivered | Fate::Queued => Ok(()),
         Fate::Refused(failure) => Err(failure),
     }
 }

@@ -14,9 +14,13 @@ mod catalogue;
 mod commands;
 mod contacts;
 pub mod context;
+mod direct;
 mod inbox;
 mod messages;
 mod outbox;
+mod prekeys;
+mod receipts;
+mod sending;
 
 mod download;
 mod offers;

@@ -1,30 +1,34 @@
-//! Sends messages one after another: first to this disk, then sealed to the directory, until the directory has them.
-//!
-//! One task does both, so that the order in which a person writes is the order of the sequence numbers.
+//! Sends what was written: first to this disk, then straight to its recipient or to the directory, again and again until
+//! it is settled. Messages to one person go one after another, those to others meanwhile.
 
-use std::collections::HashMap;
-use std::pin::pin;
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::contacts;
 use super::context::Context;
 use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
+use super::sending::{self, KnownPrekeys, Outcome, SEND_AGAIN};
 use crate::clock::now_millis;
-use crate::protocol::backoff::Backoff;
-use crate::protocol::conversation::{Draft, Fate};
+use crate::protocol::conversation::{Draft, Fate, Stage};
+use crate::protocol::lanes::Lanes;
 use crate::seal::random::{self, OsRandom};
-use crate::seal::{envelope, prekey};
 use crate::storage::messages::{self, Outgoing, ToSend};
 use crate::storage::shares;
-use crate::wire::account::{LoginKind, SignedPrekey};
-use crate::wire::directory::{DirectoryRequest, PushAnswer, PushReply};
-use crate::wire::ids::{MessageId, PeerName};
-use crate::wire::message::{Body, InnerMessage};
+use crate::wire::account::LoginKind;
+use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
+use crate::wire::limits::{GAP_HELD, MISSING_PER_FRAME_MAX};
+use crate::wire::message::Body;
 use crate::wire::refusal::Refusal;
+
+/// Messages that are on their way at a time, each to somebody else: some of the session's streams stay free.
+const SENT_AT_ONCE: usize = 5;
 
 /// A message to be written to the outbox.
 #[derive(Debug)]
@@ -37,101 +41,143 @@ pub(super) struct Enqueue {
     pub(super) written: oneshot::Sender<Result<(), Failure>>,
 }
 
-/// What there is to do when a message was for a key that its recipient does not have any more.
-const SEND_AGAIN: &str = "send it again to use the new key";
-
-/// A prekey is asked for again after this many attempts that found it changed.
-const RESEAL_ATTEMPTS_MAX: u32 = 4;
-
+/// Runs until nobody can write any more. `context.unsent` rings when something is to be sent again.
 pub(super) async fn run(context: Arc<Context>, mut requests: mpsc::Receiver<Enqueue>) {
     let mut session = context.session.subscribe();
-    let mut prekeys = HashMap::new();
-    let mut backoff = Backoff::default();
-    let mut next = Next::Send;
+    let mut sender = Sender::new(context.clone());
     loop {
-        while let Ok(request) = requests.try_recv() {
-            enqueue(&context, request).await;
-            next = next.after_new_message();
-        }
-        let online = session.borrow_and_update().is_some();
-        if online && next == Next::Send {
-            let sending = send_oldest(&context, &mut prekeys);
-            let (sent, more) = while_writing(&context, &mut requests, sending).await;
-            next = match sent {
-                Ok(was_sent) => {
-                    backoff.succeeded();
-                    if was_sent || more { Next::Send } else { Next::NothingWaits }
-                }
-                Err(failure) => {
-                    tracing::info!(%failure, "the outbox waits");
-                    let [spread] = random::array(&mut OsRandom);
-                    Next::Pause(Instant::now() + backoff.failed(spread))
-                }
-            };
-            continue;
-        }
+        sender.start_what_can_go().await;
+        let rested = sender.next_wake();
         tokio::select! {
             request = requests.recv() => match request {
                 Some(request) => {
                     enqueue(&context, request).await;
-                    next = next.after_new_message();
+                    while let Ok(request) = requests.try_recv() {
+                        enqueue(&context, request).await;
+                    }
                 }
                 None => return,
             },
+            Some(ended) = sender.running.join_next() => sender.ended(ended).await,
+            () = context.unsent.notified() => {}
             changed = session.changed() => {
                 if changed.is_err() { return }
-                prekeys.clear();
-                next = Next::Send;
+                sender.begin_session();
             }
-            () = pause_ends(next) => next = Next::Send,
+            () = sleep_until(rested) => {}
         }
     }
 }
 
-/// Waits for a message to be sent, and meanwhile writes others to this disk: a directory that does not answer must not
-/// keep a line in memory only. Says also whether there were others.
-async fn while_writing<T>(
-    context: &Context,
-    requests: &mut mpsc::Receiver<Enqueue>,
-    sending: impl Future<Output = T>,
-) -> (T, bool) {
-    let mut sending = pin!(sending);
-    let mut more = false;
-    loop {
-        tokio::select! {
-            sent = &mut sending => return (sent, more),
-            Some(request) = requests.recv() => {
-                enqueue(context, request).await;
-                more = true;
+async fn sleep_until(rested: Option<Instant>) {
+    match rested {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who is being sent to, and who rests.
+struct Sender {
+    context: Arc<Context>,
+    prekeys: Arc<KnownPrekeys>,
+    lanes: Lanes,
+    started: Instant,
+    running: JoinSet<(ToSend, Outcome)>,
+    /// Messages that did not get there straight.
+    detours: HashSet<MessageId>,
+}
+
+impl Sender {
+    fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            prekeys: Arc::default(),
+            lanes: Lanes::default(),
+            started: Instant::now(),
+            running: JoinSet::new(),
+            detours: HashSet::new(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.lanes.next_wake().map(|at| self.started + at)
+    }
+
+    fn begin_session(&mut self) {
+        self.prekeys.forget_all();
+        self.detours.clear();
+        self.lanes.wake();
+    }
+
+    /// Starts an attempt for the first message of everyone who is not being sent to and does not rest.
+    async fn start_what_can_go(&mut self) {
+        if self.running.len() >= SENT_AT_ONCE {
+            return;
+        }
+        let context = self.context.clone();
+        let since = UnixMillis(now_millis().0.saturating_sub(millis(GAP_HELD)));
+        let waiting = match messages::to_send(context.database(), context.key(), since).await {
+            Ok(waiting) => waiting,
+            Err(error) => return tracing::error!(%error, "the outbox cannot be read"),
+        };
+        for item in waiting {
+            let recipient = item.outgoing.message.recipient;
+            if self.running.len() >= SENT_AT_ONCE || !self.lanes.is_free(recipient, self.now()) {
+                continue;
+            }
+            let failed_direct = self.detours.contains(&item.outgoing.message.id);
+            let Some(way) = sending::way(&context, &item, failed_direct) else { continue };
+            self.lanes.begin(recipient);
+            let (context, prekeys) = (context.clone(), self.prekeys.clone());
+            self.running.spawn(async move {
+                let outcome = sending::attempt(&context, &prekeys, &item.outgoing, way).await;
+                (item, outcome)
+            });
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<(ToSend, Outcome), JoinError>) {
+        let (item, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                // Whose lane it was is not known: all are tried again, and what was taken already is not taken twice.
+                tracing::error!(%error, "an attempt to send ended");
+                self.lanes = Lanes::default();
+                return;
+            }
+        };
+        let (recipient, id) = (item.outgoing.message.recipient, item.outgoing.message.id);
+        let settled = match outcome {
+            Outcome::Stored => settle(&self.context, &item, Fate::Stored { attempt: item.attempt }, None).await,
+            Outcome::Refused(failure) => settle(&self.context, &item, Fate::Refused, Some(failure)).await,
+            Outcome::Delivered(receipt) => super::receipts::take(&self.context, vec![receipt]).await,
+            Outcome::Detour => {
+                self.detours.insert(id);
+                if self.context.session.borrow().is_some() { Ok(()) } else { Err(no_way(&item)) }
+            }
+            Outcome::Failed(failure) => Err(failure),
+        };
+        match settled {
+            Ok(()) => self.lanes.settled(recipient),
+            Err(failure) => {
+                tracing::info!(to = %item.outgoing.to, %failure, "a message waits");
+                let [spread] = random::array(&mut OsRandom);
+                self.lanes.failed(recipient, self.now(), spread);
             }
         }
     }
 }
 
-/// What the outbox does when no request comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Send,
-    NothingWaits,
-    /// After a failure that may pass.
-    Pause(Instant),
+fn no_way(item: &ToSend) -> Failure {
+    Failure::new(FailureKind::NoPath, format!("{} did not answer, and there is no directory", item.outgoing.to))
 }
 
-impl Next {
-    /// A new message is sent at once, unless older ones wait for a pause to end.
-    fn after_new_message(self) -> Self {
-        match self {
-            Self::Send | Self::NothingWaits => Self::Send,
-            Self::Pause(until) => Self::Pause(until),
-        }
-    }
-}
-
-async fn pause_ends(next: Next) {
-    match next {
-        Next::Pause(until) => tokio::time::sleep_until(until).await,
-        Next::Send | Next::NothingWaits => std::future::pending().await,
-    }
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn enqueue(context: &Context, Enqueue { to, id, body, written }: Enqueue) {
@@ -150,30 +196,46 @@ async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> R
     let draft = Draft { sender: context.key(), recipient, id, sent_at: now_millis(), body };
     messages::write(context.database(), to, draft)
         .await?
-        .map(|_| ())
+        .map(drop)
         .ok_or_else(|| Failure::new(FailureKind::Quota, "the outbox is full: too many messages wait to be sent"))
 }
 
-/// Sends the oldest message. Says whether there was one; fails when it should be tried again later.
-async fn send_oldest(context: &Context, prekeys: &mut HashMap<PeerName, SignedPrekey>) -> Result<bool, Failure> {
-    let waiting = messages::to_send(context.database(), context.key(), now_millis()).await?;
-    let Some(ToSend { outgoing: Outgoing { to, message }, attempt, .. }) = waiting.into_iter().next() else {
-        return Ok(false);
-    };
-    let recipient = message.recipient;
-    let (id, what) = (message.id, What::of(&message.body));
-    let (fate, event) = match deliver(context, prekeys, &to, &message).await {
-        Ok(()) => (Fate::Stored { attempt }, Event::Stored { to, id, what }),
-        Err(failure) if is_final(&failure) => (Fate::Refused, Event::NotSent { to, id, what, failure }),
-        Err(failure) => return Err(failure),
-    };
-    // It may have come back before the answer that it was stored.
-    let settled =
-        messages::settle(context.database(), (recipient, id), context.key(), fate, None, now_millis()).await?;
-    if settled.is_some() {
-        context.tell(event);
+/// Notes what an attempt came to, and tells it when that is news.
+async fn settle(context: &Context, item: &ToSend, fate: Fate, failure: Option<Failure>) -> Result<(), Failure> {
+    let message = (item.outgoing.message.recipient, item.outgoing.message.id);
+    let reason = failure.as_ref().and_then(|failure| failure.refusal);
+    let changed = messages::settle(context.database(), message, context.key(), fate, reason, now_millis()).await?;
+    if let Some((outgoing, stage)) = changed {
+        tell_stage(context, &outgoing, stage, failure).await;
     }
-    Ok(true)
+    Ok(())
+}
+
+/// Tells the person how far a message has come. Offers that will not be taken are taken back.
+pub(super) async fn tell_stage(context: &Context, outgoing: &Outgoing, stage: Stage, failure: Option<Failure>) {
+    let Outgoing { to, message } = outgoing.clone();
+    let (id, what) = (message.id, What::of(&message.body));
+    let event = match stage {
+        Stage::Sending => return,
+        Stage::Stored => Event::Stored { to, id, what },
+        Stage::Delivered => Event::Delivered { to, id, what },
+        Stage::Read => Event::Read { to, id, what },
+        Stage::Refused => {
+            if let Err(error) = take_offer_back(context, outgoing).await {
+                tracing::error!(%error, "an offer that was refused is still there to be fetched");
+            }
+            Event::NotSent { to, id, what, failure: failure.unwrap_or_else(|| Failure::from(Refusal::CannotOpen)) }
+        }
+    };
+    context.tell(event);
+}
+
+async fn take_offer_back(context: &Context, outgoing: &Outgoing) -> Result<(), Failure> {
+    if messages::offer_in(outgoing).is_some() {
+        let (id, recipient) = (outgoing.message.id, outgoing.message.recipient);
+        shares::remove_offered(context.database(), id, recipient).await?;
+    }
+    Ok(())
 }
 
 /// Takes the news that a stored message will not arrive. The person is told once, however often it comes.
@@ -190,97 +252,54 @@ pub(super) async fn take_returned(context: &Context, to: PeerName, id: MessageId
 
 async fn note_returned(context: &Context, to: PeerName, id: MessageId, refusal: Refusal) -> Result<(), Failure> {
     let Some(recipient) = messages::recipient_of(context.database(), &to, id).await? else { return Ok(()) };
-    let fate = Fate::Refused;
-    let returned =
-        messages::settle(context.database(), (recipient, id), context.key(), fate, Some(refusal), now_millis()).await?;
-    let Some((Outgoing { message, .. }, _)) = returned else { return Ok(()) };
-    if matches!(message.body, Body::Offer(_)) {
-        shares::remove_offered(context.database(), id, message.recipient).await?;
-    }
-    // What is sent again is then for the key they have now.
-    if let Err(failure) = contacts::identify(context, &to).await {
-        tracing::info!(%failure, "the key that a returned message should be sent to is not known yet");
-    }
+    let reason = Some(refusal.number());
+    let now = now_millis();
+    let changed =
+        messages::settle(context.database(), (recipient, id), context.key(), Fate::Refused, reason, now).await?;
+    let Some((outgoing, stage)) = changed else { return Ok(()) };
     let failure = match refusal {
-        Refusal::KeyChanged => Failure::from(refusal).hint(SEND_AGAIN),
+        Refusal::KeyChanged => {
+            // What is sent again is then for the key they have now.
+            if let Err(failure) = contacts::identify(context, &to).await {
+                tracing::info!(%failure, "the key that a returned message should be sent to is not known yet");
+            }
+            Failure::from(refusal).hint(SEND_AGAIN)
+        }
         other => Failure::from(other),
     };
-    context.tell(Event::NotSent { to, id, what: What::of(&message.body), failure });
+    tell_stage(context, &outgoing, stage, Some(failure)).await;
     Ok(())
 }
 
-/// Whether another attempt would end the same way.
-fn is_final(failure: &Failure) -> bool {
-    match failure.kind {
-        FailureKind::Authentication | FailureKind::NotAccepted | FailureKind::Integrity => true,
-        FailureKind::Other | FailureKind::Quota => {
-            let number = failure.refusal;
-            let passing = [Refusal::Busy, Refusal::NoPrekey, Refusal::TooOften { seconds: 0 }, Refusal::NotLoggedIn];
-            number.is_some() && !passing.iter().any(|refusal| Some(refusal.number()) == number)
-        }
-        FailureKind::Usage
-        | FailureKind::Declined
-        | FailureKind::Offline
-        | FailureKind::Partial
-        | FailureKind::DirectoryUnreachable
-        | FailureKind::NoPath
-        | FailureKind::TimedOut
-        | FailureKind::Disk
-        | FailureKind::LoggedInElsewhere
-        | FailureKind::Interrupted => false,
+/// Asks the directory whether it still has what it said it had: one that was restored from a backup does not. What is
+/// missing is sent again under the same id; whoever has it already knows it by that.
+pub(super) async fn send_lost_again(context: Arc<Context>) {
+    if let Err(failure) = find_lost(&context).await {
+        tracing::info!(%failure, "not known whether the directory has lost messages");
     }
 }
 
-async fn deliver(
-    context: &Context,
-    prekeys: &mut HashMap<PeerName, SignedPrekey>,
-    to: &PeerName,
-    message: &InnerMessage,
-) -> Result<(), Failure> {
-    for _ in 0..RESEAL_ATTEMPTS_MAX {
-        // A prekey from before the person's key changed, or from yesterday, is asked for again.
-        let fits =
-            |known: &SignedPrekey| known.prekey.identity == message.recipient && now_millis() < known.prekey.expires;
-        let signed = match prekeys.remove(to).filter(fits) {
-            Some(signed) => signed,
-            None => fetch_prekey(context, to).await?,
+async fn find_lost(context: &Context) -> Result<(), Failure> {
+    let mut after = 0;
+    loop {
+        let page = messages::unreceipted(context.database(), after, MISSING_PER_FRAME_MAX).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.number;
+        let asked = page.iter().map(|message| (message.to.clone(), message.id)).collect();
+        let missing = match context.ask_directory(&DirectoryRequest::Missing { messages: asked }).await? {
+            DirectoryReply::Missing { messages } => messages,
+            other => return Err(super::context::unexpected(&other)),
         };
-        // What was written for the old key does not go to the new one before its writer has heard of the change.
-        if signed.prekey.identity != message.recipient {
-            return Err(Failure::from(Refusal::KeyChanged).hint(SEND_AGAIN));
+        let lost = page.iter().filter(|message| missing.contains(&message.id));
+        let lost: Vec<(PeerKey, MessageId)> = lost.map(|message| (message.recipient, message.id)).collect();
+        if lost.is_empty() {
+            continue;
         }
-        let sealed = envelope::seal(context.identity(), message, &signed, &mut OsRandom)
-            .map_err(|error| Failure::new(FailureKind::Integrity, error.to_string()))?;
-        let request = DirectoryRequest::Deliver { to: to.clone(), envelope: Box::new(sealed) };
-        let changed = [Refusal::PrekeyChanged, Refusal::KeyChanged].map(|refusal| Some(refusal.number()));
-        match context.tell_directory(&request).await {
-            Ok(()) => {
-                prekeys.insert(to.clone(), signed);
-                return Ok(());
-            }
-            // Ask for the new one, and decide again.
-            Err(failure) if changed.contains(&failure.refusal) => {}
-            // Somebody who is online empties the mailbox: the message waits here meanwhile.
-            Err(failure)
-                if failure.refusal == Some(Refusal::MailboxFull.number()) && context.identify(to).await?.online =>
-            {
-                prekeys.insert(to.clone(), signed);
-                return Err(Failure::from(Refusal::Busy));
-            }
-            Err(failure) => return Err(failure),
+        tracing::warn!(count = lost.len(), "the directory has lost messages that it had stored: they are sent again");
+        for message in lost {
+            let now = now_millis();
+            messages::settle(context.database(), message, context.key(), Fate::Lost, None, now).await?;
         }
+        context.unsent.notify_one();
     }
-    Err(Failure::from(Refusal::Busy))
-}
-
-/// The prekey of a person, proven to be theirs: one without the signature of their key is never sealed to, nor is one
-/// of a key that may not be talked to.
-async fn fetch_prekey(context: &Context, to: &PeerName) -> Result<SignedPrekey, Failure> {
-    let identity = context.identify(to).await?;
-    let key = contacts::meet(context, to, identity.key).await?;
-    let signed = identity.prekey.ok_or(Refusal::NoPrekey)?;
-    prekey::verify(&signed, to, &key, now_millis()).map_err(|error| {
-        Failure::new(FailureKind::Authentication, format!("the directory handed out a false prekey: {error}"))
-    })?;
-    Ok(signed)
 }

@@ -15,6 +15,9 @@ use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::limits::{HELD_PER_SENDER_MAX, OUTBOX_MESSAGES_MAX, SEQUENCE_MAX, SKIPPED_MAX};
 use crate::wire::message::{Body, InnerMessage, Receipt, ReceiptKind, Skipped};
 
+/// How often a message is sealed again for a recipient who cannot open it.
+const RESEALS_MAX: u32 = 16;
+
 /// How far a message of ours has come, in the order in which stages follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
@@ -80,6 +83,9 @@ impl Sent {
             Fate::Refused => reaches(Stage::Refused),
             Fate::Receipt(ReceiptKind::Delivered) => reaches(Stage::Delivered),
             Fate::Receipt(ReceiptKind::Read) => reaches(Stage::Read),
+            Fate::Receipt(ReceiptKind::CannotOpen) if is_under_way && self.attempt >= RESEALS_MAX => {
+                reaches(Stage::Refused)
+            }
             Fate::Receipt(ReceiptKind::CannotOpen) | Fate::Lost if is_under_way => {
                 Self { waits: true, attempt: self.attempt.saturating_add(1), ..self }
             }
@@ -339,4 +345,4 @@ fn give_up_up_to<R: Records>(
 
 #[cfg(test)]
 #[path = "conversation_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,6 @@
 //! What the rules of a conversation promise, on records in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use super::*;
@@ -11,12 +11,12 @@ const BOB: PeerKey = PeerKey::from_bytes([2; 32]);
 
 /// One peer's records in memory.
 #[derive(Debug, Default)]
-struct Table {
+pub(crate) struct Table {
     conversations: BTreeMap<PeerKey, Conversation>,
-    sent: BTreeMap<MessageId, Sent>,
-    received: BTreeMap<MessageId, u64>,
-    held: Vec<(u64, MessageId)>,
-    screen: Vec<MessageId>,
+    sent: BTreeMap<(PeerKey, MessageId), Sent>,
+    received: BTreeSet<(PeerKey, MessageId)>,
+    held: Vec<(PeerKey, u64, MessageId)>,
+    pub(crate) screen: Vec<MessageId>,
     again: u64,
     late: u64,
 }
@@ -38,26 +38,28 @@ impl Records for Table {
     }
 
     fn add_sent(&mut self, _to: &PeerName, message: &InnerMessage) -> Result<(), Infallible> {
-        self.sent.insert(message.id, Sent::new(message.sequence));
+        self.sent.insert((message.recipient, message.id), Sent::new(message.sequence));
         Ok(())
     }
 
-    fn sent(&mut self, _to: PeerKey, id: MessageId) -> Result<Option<Sent>, Infallible> {
-        Ok(self.sent.get(&id).copied())
+    fn sent(&mut self, to: PeerKey, id: MessageId) -> Result<Option<Sent>, Infallible> {
+        Ok(self.sent.get(&(to, id)).copied())
     }
 
-    fn keep_sent(&mut self, _to: PeerKey, id: MessageId, sent: Sent) -> Result<(), Infallible> {
-        self.sent.insert(id, sent);
+    fn keep_sent(&mut self, to: PeerKey, id: MessageId, sent: Sent) -> Result<(), Infallible> {
+        self.sent.insert((to, id), sent);
         Ok(())
     }
 
-    fn refused_below(&mut self, _to: PeerKey, sequence: u64) -> Result<Vec<u64>, Infallible> {
-        let refused = self.sent.values().filter(|sent| sent.stage == Stage::Refused && sent.sequence < sequence);
-        Ok(refused.map(|sent| sent.sequence).collect())
+    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> Result<Vec<u64>, Infallible> {
+        let refused = self.sent.iter().filter(|((recipient, _), sent)| {
+            *recipient == to && sent.stage == Stage::Refused && sent.sequence < sequence
+        });
+        Ok(refused.map(|(_, sent)| sent.sequence).collect())
     }
 
-    fn has_come(&mut self, _from: PeerKey, id: MessageId) -> Result<bool, Infallible> {
-        Ok(self.received.contains_key(&id))
+    fn has_come(&mut self, from: PeerKey, id: MessageId) -> Result<bool, Infallible> {
+        Ok(self.received.contains(&(from, id)))
     }
 
     fn came_again(&mut self, _from: PeerKey, _id: MessageId) -> Result<(), Infallible> {
@@ -66,19 +68,21 @@ impl Records for Table {
     }
 
     fn add_received(&mut self, _from: &PeerName, message: &InnerMessage, is_late: bool) -> Result<(), Infallible> {
-        self.received.insert(message.id, message.sequence);
-        self.held.push((message.sequence, message.id));
-        self.held.sort_unstable();
+        self.received.insert((message.sender, message.id));
+        self.held.push((message.sender, message.sequence, message.id));
+        // By number; of the same number, whichever came first.
+        self.held.sort_by_key(|&(_, sequence, _)| sequence);
         self.late += u64::from(is_late);
         Ok(())
     }
 
-    fn held(&mut self, _from: PeerKey) -> Result<Vec<(u64, MessageId)>, Infallible> {
-        Ok(self.held.clone())
+    fn held(&mut self, from: PeerKey) -> Result<Vec<(u64, MessageId)>, Infallible> {
+        let of_sender = self.held.iter().filter(|&&(sender, _, _)| sender == from);
+        Ok(of_sender.map(|&(_, sequence, id)| (sequence, id)).collect())
     }
 
-    fn release(&mut self, _from: PeerKey, id: MessageId) -> Result<(), Infallible> {
-        self.held.retain(|&(_, held)| held != id);
+    fn release(&mut self, from: PeerKey, id: MessageId) -> Result<(), Infallible> {
+        self.held.retain(|&(sender, _, held)| (sender, held) != (from, id));
         self.screen.push(id);
         Ok(())
     }

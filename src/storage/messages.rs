@@ -1,15 +1,14 @@
 //! Messages of both directions: the outbox that survives a crash, what has come, and what is owed to its senders. The
 //! rules are `protocol/conversation.rs`; here each of its decisions is one transaction.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::records::{COLUMNS, SqlRecords, StoredRow, unsigned};
+use super::records::{COLUMNS, SqlRecords, StoredRow, name_in, unsigned};
 use crate::database::{Database, DatabaseError};
 use crate::protocol::conversation::{self, Draft, Fate, GivenUp, Records as _, Stage, Taken};
 use crate::wire::codec;
 use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::message::{Body, InnerMessage, Offer, SignedReceipt};
-use crate::wire::refusal::Refusal;
 
 /// A message of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub struct ToSend {
     pub outgoing: Outgoing,
     /// Which attempt it is, for [`Fate::Stored`].
     pub attempt: u32,
-    /// Whether an earlier message to the same key was stored since the time asked about, and not delivered yet.
+    /// Whether an earlier message to the same key may still be on its way.
     pub has_earlier_under_way: bool,
 }
 
@@ -47,6 +46,19 @@ pub struct Released {
     pub missing: Vec<(u64, u64)>,
     /// Messages, in the order of the screen.
     pub messages: Vec<Incoming>,
+}
+
+/// A message of ours that the directory said it had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreceipted {
+    /// Its row.
+    pub number: i64,
+    /// For whom.
+    pub to: PeerName,
+    /// Their key.
+    pub recipient: PeerKey,
+    /// The message.
+    pub id: MessageId,
 }
 
 /// A message that came, as its receipt describes it.
@@ -74,42 +86,68 @@ pub async fn write(database: &Database, to: &PeerName, draft: Draft) -> Result<O
     database.run(move |sql| Ok(conversation::write(&mut records(sql, now), &to, draft)?)).await
 }
 
-/// The first message that waits for each recipient, with the numbers it names as skipped; the oldest recipient first.
+/// The first message that waits for each recipient, with the numbers it names as skipped; who was written to first comes
+/// first. An earlier message counts as under way when it was stored since a time.
 #[expect(clippy::missing_errors_doc, reason = "see `write`")]
 pub async fn to_send(database: &Database, sender: PeerKey, since: UnixMillis) -> Result<Vec<ToSend>, DatabaseError> {
     database
         .run(move |sql| {
-            let query = format!(
-                "SELECT {COLUMNS}, attempt, min(sequence), EXISTS (
-                     SELECT 1 FROM message AS earlier WHERE earlier.peer_key = message.peer_key
-                     AND earlier.direction = 'out' AND earlier.sequence < message.sequence
-                     AND earlier.state = 'stored' AND earlier.stored_at >= ?1
-                 ) FROM message WHERE waits GROUP BY peer_key ORDER BY place"
-            );
-            let mut rows = sql.prepare_cached(&query)?;
-            let found = rows.query_map([since.0.cast_signed()], |row| {
-                Ok((StoredRow::read(row)?, row.get::<_, u32>(6)?, row.get::<_, bool>(8)?))
-            })?;
-            let mut to_send = Vec::new();
-            for row in found {
-                let (row, attempt, has_earlier_under_way) = row?;
-                let Some((to, message)) = row.outgoing(sender) else { continue };
-                let message = conversation::name_skipped(&mut records(sql, since), message)?;
-                to_send.push(ToSend { outgoing: Outgoing { to, message }, attempt, has_earlier_under_way });
+            let mut first = Vec::new();
+            let mut after = None;
+            // From recipient to recipient, past all that wait behind the first.
+            while let Some(recipient) = next_recipient(sql, after)? {
+                first.extend(first_to(sql, sender, recipient, since)?);
+                after = Some(recipient);
             }
-            Ok(to_send)
+            first.sort_by_key(|(place, _)| *place);
+            Ok(first.into_iter().map(|(_, to_send)| to_send).collect())
         })
         .await
 }
 
+fn next_recipient(sql: &Connection, after: Option<PeerKey>) -> rusqlite::Result<Option<PeerKey>> {
+    let query = "SELECT min(peer_key) FROM message WHERE waits AND peer_key > ?1";
+    let after = after.as_ref().map_or(&[][..], |key| key.as_bytes());
+    let key: Option<[u8; 32]> = sql.prepare_cached(query)?.query_row([after], |row| row.get(0))?;
+    Ok(key.map(PeerKey::from_bytes))
+}
+
+/// The first message that waits for a recipient, and its place on the screen.
+fn first_to(
+    sql: &Connection,
+    sender: PeerKey,
+    recipient: PeerKey,
+    since: UnixMillis,
+) -> rusqlite::Result<Option<(i64, ToSend)>> {
+    let query = format!(
+        "SELECT {COLUMNS}, attempt, place, EXISTS (
+             SELECT 1 FROM message AS earlier WHERE earlier.peer_key = message.peer_key
+             AND earlier.state = 'stored' AND earlier.stored_at >= ?2 AND earlier.sequence < message.sequence
+         ) FROM message WHERE waits AND peer_key = ?1 ORDER BY sequence"
+    );
+    let mut statement = sql.prepare_cached(&query)?;
+    let mut rows = statement.query(params![recipient.as_bytes(), since.0.cast_signed()])?;
+    // One that is damaged does not stop those behind it.
+    while let Some(row) = rows.next()? {
+        let (attempt, place, has_earlier_under_way) = (row.get(6)?, row.get(7)?, row.get(8)?);
+        if let Some((to, message)) = StoredRow::read(row)?.outgoing(sender) {
+            let message = conversation::name_skipped(&mut records(sql, since), message)?;
+            let outgoing = Outgoing { to, message };
+            return Ok(Some((place, ToSend { outgoing, attempt, has_earlier_under_way })));
+        }
+    }
+    Ok(None)
+}
+
 /// Notes what happened to a message of ours. The message and the stage it has come to, when that is another one.
+/// `reason` is the number of a refusal.
 #[expect(clippy::missing_errors_doc, reason = "see `write`")]
 pub async fn settle(
     database: &Database,
     message: (PeerKey, MessageId),
     sender: PeerKey,
     fate: Fate,
-    reason: Option<Refusal>,
+    reason: Option<u16>,
     now: UnixMillis,
 ) -> Result<Option<(Outgoing, Stage)>, DatabaseError> {
     let (to, id) = message;
@@ -118,7 +156,7 @@ pub async fn settle(
             let Some(stage) = conversation::settle(&mut records(sql, now), to, id, fate)? else { return Ok(None) };
             if let Some(reason) = reason {
                 let update = "UPDATE message SET reason = ?3 WHERE direction = 'out' AND peer_key = ?1 AND id = ?2";
-                sql.prepare_cached(update)?.execute(params![to.as_bytes(), id.as_bytes(), reason.number()])?;
+                sql.prepare_cached(update)?.execute(params![to.as_bytes(), id.as_bytes(), reason])?;
             }
             Ok(outgoing(sql, sender, to, id)?.map(|outgoing| (outgoing, stage)))
         })
@@ -166,28 +204,24 @@ pub async fn take_receipts(
         .await
 }
 
-/// Messages that the directory has taken and nobody has receipted, after one, in the order they were written: the number
-/// to go on after, the recipient's name and key, and the id.
+/// Messages that the directory has taken and nobody has receipted, after one, in the order they were written.
 #[expect(clippy::missing_errors_doc, reason = "see `write`")]
-pub async fn unreceipted(
-    database: &Database,
-    after: i64,
-    limit: usize,
-) -> Result<Vec<(i64, PeerName, PeerKey, MessageId)>, DatabaseError> {
+pub async fn unreceipted(database: &Database, after: i64, limit: usize) -> Result<Vec<Unreceipted>, DatabaseError> {
     database
         .run(move |sql| {
             let query = "SELECT number, peer, peer_key, id FROM message
                  WHERE state = 'stored' AND NOT waits AND number > ?1 ORDER BY number LIMIT ?2";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let mut rows = sql.prepare_cached(query)?;
-            let found = rows.query_map(params![after, limit], |row| {
-                Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
+            let found = rows.query_and_then(params![after, limit], |row| {
+                Ok(Unreceipted {
+                    number: row.get(0)?,
+                    to: name_in(row, 1)?,
+                    recipient: PeerKey::from_bytes(row.get(2)?),
+                    id: MessageId::from_bytes(row.get(3)?),
+                })
             })?;
-            let found = found.collect::<Result<Vec<_>, _>>()?;
-            let valid = found.into_iter().filter_map(|(number, name, key, id)| {
-                Some((number, PeerName::parse(&name).ok()?, PeerKey::from_bytes(key), MessageId::from_bytes(id)))
-            });
-            Ok(valid.collect())
+            found.collect()
         })
         .await
 }
@@ -259,28 +293,42 @@ pub async fn come_again(
             let query = "SELECT peer, sequence FROM message WHERE direction = 'in' AND peer_key = ?1 AND id = ?2";
             let found = sql
                 .prepare_cached(query)?
-                .query_row(params![sender.as_bytes(), id.as_bytes()], |row| {
-                    Ok((row.get::<_, String>(0)?, unsigned(row, 1)?))
-                })
+                .query_row(params![sender.as_bytes(), id.as_bytes()], |row| Ok((name_in(row, 0)?, unsigned(row, 1)?)))
                 .optional()?;
             let mut records = SqlRecords { sql, now: UnixMillis(0), is_direct };
             let Some((from, sequence)) = found else { return Ok(None) };
             records.came_again(sender, id)?;
             let highest = records.conversation(sender)?.highest;
-            Ok(PeerName::parse(&from).ok().map(|from| Receipted { from, sender, id, sequence, highest }))
+            Ok(Some(Receipted { from, sender, id, sequence, highest }))
         })
         .await
 }
 
-/// Incoming messages that no screen has shown yet, in the order of the screen.
+/// Incoming messages that no screen has shown yet, in the order of the screen; each with whether it was about to be
+/// shown.
 #[expect(clippy::missing_errors_doc, reason = "see `write`")]
-pub async fn not_shown(database: &Database, recipient: PeerKey) -> Result<Vec<Incoming>, DatabaseError> {
+pub async fn not_shown(database: &Database, recipient: PeerKey) -> Result<Vec<(Incoming, bool)>, DatabaseError> {
     database
         .run(move |sql| {
-            let query = format!("SELECT {COLUMNS} FROM message WHERE state = 'new' ORDER BY place");
+            let query = format!(
+                "SELECT {COLUMNS}, state = 'showing' FROM message WHERE state IN ('new', 'showing') ORDER BY place"
+            );
             let mut rows = sql.prepare_cached(&query)?;
-            let found = rows.query_map([], StoredRow::read)?.collect::<Result<Vec<_>, _>>()?;
-            Ok(found.into_iter().filter_map(|row| incoming(row, recipient)).collect())
+            let found = rows.query_map([], |row| Ok((StoredRow::read(row)?, row.get(6)?)))?;
+            let found = found.collect::<Result<Vec<_>, _>>()?;
+            Ok(found.into_iter().filter_map(|(row, showing)| Some((incoming(row, recipient)?, showing))).collect())
+        })
+        .await
+}
+
+/// Notes that a message is about to be shown.
+#[expect(clippy::missing_errors_doc, reason = "see `write`")]
+pub async fn begin_showing(database: &Database, id: MessageId) -> Result<(), DatabaseError> {
+    database
+        .run(move |sql| {
+            let update = "UPDATE message SET state = 'showing' WHERE direction = 'in' AND id = ?1 AND state = 'new'";
+            sql.prepare_cached(update)?.execute([id.as_bytes()])?;
+            Ok(())
         })
         .await
 }
@@ -291,7 +339,7 @@ pub async fn mark_shown(database: &Database, id: MessageId, tells_sender: bool) 
     database
         .run(move |sql| {
             let update = "UPDATE message SET state = 'shown', read_due = ?2
-                 WHERE direction = 'in' AND id = ?1 AND state = 'new'";
+                 WHERE direction = 'in' AND id = ?1 AND state IN ('new', 'showing')";
             sql.prepare_cached(update)?.execute(params![id.as_bytes(), tells_sender])?;
             Ok(())
         })
@@ -307,15 +355,16 @@ pub async fn read_receipts_due(database: &Database, limit: usize) -> Result<Vec<
                  JOIN conversation USING (peer_key) WHERE read_due ORDER BY place LIMIT ?1";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let mut rows = sql.prepare_cached(query)?;
-            let found = rows.query_map([limit], |row| {
-                Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, unsigned(row, 3)?, unsigned(row, 4)?))
+            let found = rows.query_and_then([limit], |row| {
+                Ok(Receipted {
+                    from: name_in(row, 0)?,
+                    sender: PeerKey::from_bytes(row.get(1)?),
+                    id: MessageId::from_bytes(row.get(2)?),
+                    sequence: unsigned(row, 3)?,
+                    highest: unsigned(row, 4)?,
+                })
             })?;
-            let found = found.collect::<Result<Vec<_>, _>>()?;
-            let valid = found.into_iter().filter_map(|(from, key, id, sequence, highest)| {
-                let (sender, id) = (PeerKey::from_bytes(key), MessageId::from_bytes(id));
-                Some(Receipted { from: PeerName::parse(&from).ok()?, sender, id, sequence, highest })
-            });
-            Ok(valid.collect())
+            found.collect()
         })
         .await
 }
@@ -343,16 +392,11 @@ pub fn offer_in(outgoing: &Outgoing) -> Option<&Offer> {
     }
 }
 
-fn records(sql: &rusqlite::Connection, now: UnixMillis) -> SqlRecords<'_> {
+fn records(sql: &Connection, now: UnixMillis) -> SqlRecords<'_> {
     SqlRecords { sql, now, is_direct: false }
 }
 
-fn outgoing(
-    sql: &rusqlite::Connection,
-    sender: PeerKey,
-    to: PeerKey,
-    id: MessageId,
-) -> rusqlite::Result<Option<Outgoing>> {
+fn outgoing(sql: &Connection, sender: PeerKey, to: PeerKey, id: MessageId) -> rusqlite::Result<Option<Outgoing>> {
     let query = format!("SELECT {COLUMNS} FROM message WHERE direction = 'out' AND peer_key = ?1 AND id = ?2");
     let row =
         sql.prepare_cached(&query)?.query_row(params![to.as_bytes(), id.as_bytes()], StoredRow::read).optional()?;
@@ -364,7 +408,7 @@ fn incoming(row: StoredRow, recipient: PeerKey) -> Option<Incoming> {
 }
 
 fn released(
-    sql: &rusqlite::Connection,
+    sql: &Connection,
     sender: PeerKey,
     recipient: PeerKey,
     ids: &[MessageId],

@@ -4,6 +4,7 @@ use rusqlite::{OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use crate::database::{Database, DatabaseError};
+use crate::protocol::prekeys::Kept;
 use crate::seal::prekey::PrekeySecret;
 use crate::wire::ids::{PrekeyId, UnixMillis};
 use crate::wire::limits::MAILBOX_DAYS;
@@ -44,18 +45,54 @@ pub async fn secret(database: &Database, id: PrekeyId) -> Result<Option<PrekeySe
     Ok(row.map(Zeroizing::new).and_then(|bytes| PrekeySecret::from_bytes(&bytes).ok()))
 }
 
-/// When the newest secret was made, and which it is.
+/// Notes that a message was opened with a secret.
+///
+/// # Errors
+/// [`DatabaseError`] when the profile cannot be written.
+pub async fn mark_used(database: &Database, id: PrekeyId) -> Result<(), DatabaseError> {
+    database
+        .run(move |sql| {
+            sql.prepare_cached("UPDATE prekey SET used = 1 WHERE id = ?1 AND NOT used")?.execute([id.as_bytes()])?;
+            Ok(())
+        })
+        .await
+}
+
+/// What is kept, from the oldest to the newest.
 ///
 /// # Errors
 /// [`DatabaseError`] when the profile cannot be read.
-pub async fn newest(database: &Database) -> Result<Option<(PrekeyId, UnixMillis)>, DatabaseError> {
+pub async fn kept(database: &Database) -> Result<Vec<Kept>, DatabaseError> {
     database
         .run(|sql| {
-            Ok(sql
-                .query_row("SELECT id, created_at FROM prekey ORDER BY created_at DESC LIMIT 1", [], |row| {
-                    Ok((PrekeyId::from_bytes(row.get(0)?), UnixMillis(row.get::<_, i64>(1)?.cast_unsigned())))
+            // In the order in which they were made, whatever the clock said.
+            let mut rows = sql.prepare_cached("SELECT id, created_at, used FROM prekey ORDER BY rowid")?;
+            let kept = rows.query_map([], |row| {
+                Ok(Kept {
+                    id: PrekeyId::from_bytes(row.get(0)?),
+                    made: UnixMillis(row.get::<_, i64>(1)?.cast_unsigned()),
+                    is_used: row.get(2)?,
                 })
-                .optional()?)
+            })?;
+            Ok(kept.collect::<Result<Vec<_>, _>>()?)
+        })
+        .await
+}
+
+/// Deletes secrets for good; SQLite overwrites what they were.
+///
+/// # Errors
+/// [`DatabaseError`] when the profile cannot be written.
+pub async fn delete(database: &Database, ids: Vec<PrekeyId>) -> Result<(), DatabaseError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    database
+        .run(move |sql| {
+            for id in ids {
+                sql.prepare_cached("DELETE FROM prekey WHERE id = ?1")?.execute([id.as_bytes()])?;
+            }
+            Ok(())
         })
         .await
 }

@@ -1,5 +1,6 @@
 //! The rows of messages and conversations: what `protocol/conversation.rs` works on, inside one transaction.
 
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::protocol::conversation::{Conversation, Records, Sent, Stage};
@@ -250,6 +251,16 @@ pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
+/// A name that was checked when it was written.
+pub(super) fn name_in(row: &Row<'_>, column: usize) -> rusqlite::Result<PeerName> {
+    let text: String = row.get(column)?;
+    PeerName::parse(&text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+}
+
 fn numbers_from(bytes: &[u8]) -> Vec<u64> {
     bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect()
 }
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;

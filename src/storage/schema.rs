@@ -59,7 +59,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE contact ADD COLUMN offered_key BLOB;
     ",
     "
-    -- direction out: sending, stored, refused, delivered, read; in: held, new, shown
+    -- direction out: sending, stored, refused, delivered, read; in: held, new, showing, shown
     -- the order on the screen: when it was written, or released
     ALTER TABLE message ADD COLUMN place INTEGER;
     UPDATE message SET place = number;
@@ -81,6 +81,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX message_by_place ON message (place);
     CREATE INDEX message_of ON message (peer_key, direction, sequence);
     CREATE INDEX message_to_send ON message (peer_key, sequence) WHERE waits;
+    CREATE INDEX message_under_way ON message (peer_key, stored_at) WHERE state = 'stored';
+    CREATE INDEX message_refused ON message (peer_key, sequence) WHERE state = 'refused';
     CREATE INDEX message_to_receipt ON message (place) WHERE read_due;
     CREATE TABLE conversation (
         peer_key BLOB PRIMARY KEY,

@@ -87,6 +87,8 @@ pub enum Refusal {
     NoPrekey,
     /// The message waited as long as a mailbox keeps it, and its recipient did not come.
     Expired,
+    /// The recipient has tried several times and cannot open the message.
+    CannotOpen,
     /// The envelope's sender is not the session's account.
     NotYourName,
     /// A signature does not fit what it signs.
@@ -149,6 +151,7 @@ impl Refusal {
             Self::NotYourName => 26,
             Self::BadSignature => 27,
             Self::Expired => 28,
+            Self::CannotOpen => 29,
             Self::UnknownFile => 40,
             Self::TooManyShares => 41,
             Self::FileChanged => 42,
@@ -202,6 +205,7 @@ impl Refusal {
             Self::FileChanged => "ask its owner to share it again",
             Self::UnknownFile => "`qchat find` shows what is shared",
             Self::TooManyShares => "take some back with `unshare`",
+            Self::CannotOpen => "the other side may run another version of qchat",
             Self::UnknownRequest | Self::Unknown(_) => "the other side runs another version of qchat",
             _ => return None,
         })
@@ -239,6 +243,7 @@ impl From<RefusalOnWire> for Refusal {
             26 => Self::NotYourName,
             27 => Self::BadSignature,
             28 => Self::Expired,
+            29 => Self::CannotOpen,
             40 => Self::UnknownFile,
             41 => Self::TooManyShares,
             42 => Self::FileChanged,
@@ -299,6 +304,7 @@ impl fmt::Display for Refusal {
             Self::PrekeyChanged => "the prekey has changed",
             Self::NoPrekey => "has no prekey yet, because no peer of that account ever came online",
             Self::Expired => "waited 30 days, and nobody came to take it",
+            Self::CannotOpen => "cannot open it, although it was sealed again several times",
             Self::NotYourName => "the sender is not the account that is logged in",
             Self::BadSignature => "a signature does not fit",
             Self::UnknownFile => "no such file is shared",

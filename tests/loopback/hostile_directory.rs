@@ -10,6 +10,7 @@ use qchat::seal::envelope;
 use qchat::seal::identity::IdentityKey;
 use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
+use qchat::seal::receipt;
 use qchat::storage::partial_file::Collision;
 use qchat::transport::certificate::DirectoryCertificate;
 use qchat::transport::connection::Connection;
@@ -20,7 +21,7 @@ use qchat::wire::account::{Identity, LoggedIn, LoginKind, SignedPrekey};
 use qchat::wire::catalog::{Entry, EntryKind, Found, Scope};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{Epoch, FileDigest, FileSize, MessageId, Signature, UnixMillis};
-use qchat::wire::message::{Body, Delivery, Envelope, InnerMessage, Text};
+use qchat::wire::message::{Body, Delivery, Envelope, InnerMessage, ReceiptKind, Text};
 use qchat::wire::refusal::Refusal;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -95,6 +96,18 @@ impl HostileDirectory {
         let session = self.session.borrow().clone().expect("alice is here");
         let answer: PushAnswer = in_time(session.request(&push)).await.unwrap();
         answer.unwrap()
+    }
+}
+
+/// What a receipt says; `None` when the message was left.
+fn said(reply: PushReply) -> Option<ReceiptKind> {
+    match reply {
+        PushReply::Receipt(signed) => {
+            receipt::verify(&signed).unwrap();
+            Some(signed.receipt.kind)
+        }
+        PushReply::Left => None,
+        other => panic!("{other:?} is no answer to a delivery"),
     }
 }
 
@@ -271,7 +284,7 @@ async fn a_key_that_was_learned_from_a_message_is_written_to_at_once() {
     }
     directory.says(|identity| *identity = identity_of(&new_bob));
     let from_new = directory.sealed(&new_bob, &alice, "my new machine");
-    assert_eq!(directory.delivers_as_bob(from_new).await, PushReply::Taken);
+    assert_eq!(said(directory.delivers_as_bob(from_new).await), Some(ReceiptKind::Delivered));
     assert!(!told_of_change(&mut alice).await);
     try_to_say(&alice, "to the new key").await.unwrap();
     let last = directory.lies.lock().unwrap().delivered.last().unwrap().header.recipient;
@@ -328,23 +341,23 @@ async fn what_bob_did_not_write_is_never_shown_as_his() {
     }
 
     let forged = directory.sealed(&mallory, &alice, "signed by mallory");
-    assert_eq!(directory.delivers_as_bob(forged).await, PushReply::Left);
+    assert_eq!(said(directory.delivers_as_bob(forged).await), None, "left: another key than the verified one");
     let mut other_header = directory.sealed(&mallory, &alice, "under bob's key");
     other_header.header.sender = bob.public();
-    assert_eq!(directory.delivers_as_bob(other_header).await, PushReply::Left);
+    assert_eq!(said(directory.delivers_as_bob(other_header).await), Some(ReceiptKind::CannotOpen));
     let mut other_id = directory.sealed(&bob, &alice, "under another id");
     other_id.header.id = MessageId::from_bytes([9; 16]);
-    assert_eq!(directory.delivers_as_bob(other_id).await, PushReply::Left);
+    assert_eq!(said(directory.delivers_as_bob(other_id).await), Some(ReceiptKind::CannotOpen));
     let mut for_another = directory.sealed(&bob, &alice, "for somebody else");
     for_another.header.recipient = mallory.public();
-    assert_eq!(directory.delivers_as_bob(for_another).await, PushReply::Left);
+    assert_eq!(said(directory.delivers_as_bob(for_another).await), Some(ReceiptKind::CannotOpen));
 
     let his = directory.sealed(&bob, &alice, "his own");
     for _ in 0..3 {
-        assert_eq!(directory.delivers_as_bob(his.clone()).await, PushReply::Taken);
+        assert_eq!(said(directory.delivers_as_bob(his.clone()).await), Some(ReceiptKind::Delivered));
     }
     let last = directory.sealed(&bob, &alice, "his last");
-    assert_eq!(directory.delivers_as_bob(last).await, PushReply::Taken);
+    assert_eq!(said(directory.delivers_as_bob(last).await), Some(ReceiptKind::Delivered));
     assert_eq!(alice.next_line().await, ("bob".to_owned(), "his own".to_owned()), "and nothing before it");
     assert_eq!(alice.next_line().await, ("bob".to_owned(), "his last".to_owned()), "a replay is shown once");
 }

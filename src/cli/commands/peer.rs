@@ -250,7 +250,10 @@ impl Face {
 
     /// Shows messages that came before there was a screen, or while it was behind.
     async fn show_waiting(&mut self) -> Result<(), Failure> {
-        for event in self.handle.not_shown().await? {
+        for (event, perhaps_shown) in self.handle.not_shown().await? {
+            if let (true, Some(id)) = (perhaps_shown, message_id(&event)) {
+                self.output.event(&Event::Again { id });
+            }
             if let Some(id) = self.show_message(&event).await? {
                 self.shown_early.insert(id);
             }
@@ -318,9 +321,11 @@ impl Face {
         }
     }
 
-    /// Shows what must be shown exactly once, and notes that it was.
+    /// Shows what must be shown exactly once. Notes before that it is about to be, and afterwards that it was: what a
+    /// crash in between leaves is shown again with a word, because nobody can know.
     async fn show_message(&mut self, event: &Event) -> Result<Option<MessageId>, Failure> {
         let Some(id) = message_id(event) else { return Ok(None) };
+        self.handle.begin_showing(id).await?;
         self.output.event(event);
         self.handle.mark_shown(id).await?;
         self.log(|log| log.note_shown(event));

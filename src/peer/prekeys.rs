@@ -1,0 +1,73 @@
+//! This account's prekeys: published when one is due, deleted when nothing that is sealed to them can come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::Context;
+use super::event::Event;
+use super::failure::Failure;
+use crate::clock::now_millis;
+use crate::protocol::prekeys::{is_new_one_due, obsolete};
+use crate::seal::prekey::PrekeySecret;
+use crate::seal::random::OsRandom;
+use crate::storage::prekeys;
+use crate::wire::account::LoginKind;
+use crate::wire::directory::{DirectoryRequest, PushAnswer, PushReply};
+use crate::wire::ids::PrekeyId;
+
+/// How long others may seal to a prekey: a person may be away as long as the mailbox keeps messages.
+const LIFETIME_MILLIS: u64 = 31 * 24 * 3_600_000;
+
+/// How often a session looks whether a new one is due. A machine that slept may be late by as much.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Publishes a new prekey when one is due. Says which one the directory has then.
+pub(super) async fn refresh(context: &Context, published: Option<PrekeyId>) -> Result<Option<PrekeyId>, Failure> {
+    let _one_at_a_time = context.prekeys.lock().await;
+    let now = now_millis();
+    let kept = prekeys::kept(context.database()).await?;
+    if !is_new_one_due(kept.last().copied(), published, now) {
+        return Ok(published);
+    }
+    let secret = PrekeySecret::generate(&mut OsRandom);
+    prekeys::keep(context.database(), &secret, now).await?;
+    let signed = secret.publish(context.identity(), &context.account.name, now.plus_millis(LIFETIME_MILLIS));
+    context.tell_directory(&DirectoryRequest::PutPrekey(Box::new(signed))).await?;
+    Ok(Some(secret.id()))
+}
+
+/// Keeps the prekey fresh for as long as a session lasts.
+pub(super) async fn keep_fresh(context: Arc<Context>, mut published: Option<PrekeyId>) {
+    loop {
+        match refresh(&context, published).await {
+            Ok(now) => published = now,
+            Err(failure) => tracing::warn!(%failure, "no fresh prekey was published"),
+        }
+        tokio::time::sleep(LOOKED_AT_EVERY).await;
+        // It may have been replaced meanwhile, after a drained mailbox.
+        match prekeys::kept(context.database()).await {
+            Ok(kept) => published = kept.last().map(|kept| kept.id),
+            Err(error) => tracing::error!(%error, "the prekeys cannot be read"),
+        }
+    }
+}
+
+/// Takes the news that nothing waits: what is sealed to an older prekey than the directory's cannot come any more.
+pub(super) async fn take_drained(context: &Context, published: Option<PrekeyId>) -> PushAnswer {
+    context.tell(Event::Drained);
+    if let (LoginKind::Resident, Some(published)) = (context.account.kind, published)
+        && let Err(failure) = replace(context, published).await
+    {
+        tracing::warn!(%failure, "old prekeys stay for now");
+    }
+    Ok(PushReply::Taken)
+}
+
+async fn replace(context: &Context, published: PrekeyId) -> Result<(), Failure> {
+    let kept = prekeys::kept(context.database()).await?;
+    prekeys::delete(context.database(), obsolete(&kept, published)).await?;
+    if kept.last().is_some_and(|newest| newest.id == published) {
+        refresh(context, Some(published)).await?;
+    }
+    Ok(())
+}
