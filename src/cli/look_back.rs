@@ -48,7 +48,12 @@ pub(super) fn audit_table(row: &AuditRow) -> String {
     let AuditRow { with, sent, read, delivered, stored, sending, refused, received, missing, repeated, late, .. } = row;
     let keys = if row.keys > 1 { format!(", who had {} keys", row.keys) } else { String::new() };
     let waiting = stored.saturating_sub(row.unaccounted);
-    let waits = if waiting > 0 { format!("  ({waiting} may still wait at the directory)") } else { String::new() };
+    let waits = match (waiting, row.unaccounted) {
+        (0, 0) => String::new(),
+        (waiting, 0) => format!("  ({waiting} may still wait at the directory)"),
+        (0, lost) => format!("  ({lost} unaccounted for)"),
+        (waiting, lost) => format!("  ({waiting} may still wait at the directory, {lost} unaccounted for)"),
+    };
     let verdict =
         if row.clean { "nothing lost, replayed or reordered, as far as this disk shows" } else { "see below" };
     format!(

@@ -19,9 +19,11 @@ pub(super) async fn meet(context: &Context, name: &PeerName, shown: PeerKey) -> 
     match contacts::meet(context.database(), name, shown, now_millis()).await? {
         Verdict::First | Verdict::Same => {}
         Verdict::Replaced { old } => {
+            context.links.close_others(name, shown);
             context.tell(Event::KeyChanged { name: name.clone(), old, new: shown, held: false });
         }
         Verdict::Held { pinned, is_news } => {
+            context.links.close_others(name, pinned);
             if is_news {
                 context.tell(Event::KeyChanged { name: name.clone(), old: pinned, new: shown, held: true });
             }
@@ -105,8 +107,10 @@ pub(super) async fn trust(context: &Context, name: PeerName, rows: &Rows) -> Res
     Ok(())
 }
 
+/// Shows what is known of a person's key, and leaves no connection to another one open.
 async fn show(context: &Context, name: PeerName, rows: &Rows) -> Result<(), Failure> {
     let Some(trust) = contacts::known(context.database(), &name).await? else { return Ok(()) };
+    context.links.close_others(&name, trust.key);
     let number = |key| SafetyNumber::of((&context.account.name, &context.key()), (&name, key)).digits().to_owned();
     rows.row(Event::Contact {
         key: trust.key,

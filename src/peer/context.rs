@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::directory_link::DirectoryAddress;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
+use super::links::Links;
 use super::outbox::Enqueue;
 use crate::database::Database;
 use crate::seal::identity::IdentityKey;
@@ -48,6 +49,19 @@ pub(super) struct Context {
     /// The session at the directory, while there is one.
     pub(super) session: watch::Sender<Option<Connection>>,
     pub(super) outbox: mpsc::Sender<Enqueue>,
+    pub(super) delivering: Delivering,
+    /// The connections straight to other peers.
+    pub(super) links: Links,
+    /// File streams run on a thread of their own, so that a slow disk does not stall chat.
+    pub(super) transfers: tokio::runtime::Handle,
+    pub(super) uploads: Semaphore,
+    /// Keys that want this account and wait for its owner's answer.
+    pub(super) key_requests: Mutex<Vec<PeerKey>>,
+}
+
+/// By which the parts that move messages wake each other and wait for each other.
+#[derive(Debug, Default)]
+pub(super) struct Delivering {
     /// Rings when a message is to be sent again.
     pub(super) unsent: Notify,
     /// Rings when a message is held until those before it come.
@@ -58,11 +72,6 @@ pub(super) struct Context {
     pub(super) arrivals: tokio::sync::Mutex<()>,
     /// Held while a prekey is replaced, so that one is made at a time.
     pub(super) prekeys: tokio::sync::Mutex<()>,
-    /// File streams run on a thread of their own, so that a slow disk does not stall chat.
-    pub(super) transfers: tokio::runtime::Handle,
-    pub(super) uploads: Semaphore,
-    /// Keys that want this account and wait for its owner's answer.
-    pub(super) key_requests: Mutex<Vec<PeerKey>>,
 }
 
 impl Context {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::context::Context;
 use super::event::{Activity, Event};
 use super::failure::{Failure, FailureKind};
+use super::links::{InUse, Link};
 use super::peer_links;
 use super::progress::Progress;
 use crate::protocol::groups::Groups;
@@ -67,31 +68,32 @@ impl From<ReceiveError> for Stopped {
     }
 }
 
-/// Fetches a file; progress goes to `rows`. The last word is [`Event::Received`].
-pub(super) async fn fetch(context: &Arc<Context>, wanted: Wanted, rows: mpsc::Sender<Event>) -> Result<Event, Failure> {
-    let work_context = context.clone();
-    context.on_transfer_thread(async move { fetch_here(&work_context, &wanted, &rows).await }).await?
+/// A fetch under way.
+struct Transfer {
+    wanted: Wanted,
+    partial: PartialFile,
+    rows: mpsc::Sender<Event>,
 }
 
-async fn fetch_here(context: &Context, wanted: &Wanted, rows: &mpsc::Sender<Event>) -> Result<Event, Failure> {
+/// Fetches a file over a link to its owner; progress goes to `rows`. The last word is [`Event::Received`].
+pub(super) async fn fetch(context: &Arc<Context>, wanted: Wanted, rows: mpsc::Sender<Event>) -> Result<Event, Failure> {
     let started = Instant::now();
-    let partial = PartialFile::open(&wanted.folder, &wanted.name, wanted.size, wanted.collision)?;
-    let (connection, resumed) = match connect_and_receive(context, wanted, &partial, rows).await {
-        Ok(received) => received,
-        Err(failure) => {
-            partial.discard_if_empty();
-            return Err(failure);
-        }
+    let begin = async move {
+        let partial = PartialFile::open(&wanted.folder, &wanted.name, wanted.size, wanted.collision)?;
+        Ok::<_, Failure>(Transfer { wanted, partial, rows })
     };
-    let path = partial.complete()?;
-    let told: Result<ReceivedAnswer, _> = connection.request(&PeerRequest::Received { digest: wanted.digest }).await;
+    let transfer = context.on_transfer_thread(begin).await??;
+    let (link, transfer, resumed) = connect_and_receive(context, transfer).await?;
+    let Transfer { wanted, partial, .. } = transfer;
+    let path = context.on_transfer_thread(async move { partial.complete() }).await??;
+    let received = PeerRequest::Received { digest: wanted.digest };
+    let told: Result<ReceivedAnswer, _> = link.connection.request(&received).await;
     if !matches!(told, Ok(Ok(()))) {
         tracing::info!(from = %wanted.from, ?told, "the sender could not be told that the file is complete");
     }
-    connection.close(CloseCode::Done);
     Ok(Event::Received {
-        from: wanted.from.clone(),
-        name: wanted.name.clone(),
+        from: wanted.from,
+        name: wanted.name,
         path,
         size: wanted.size,
         digest: wanted.digest,
@@ -100,30 +102,67 @@ async fn fetch_here(context: &Context, wanted: &Wanted, rows: &mpsc::Sender<Even
     })
 }
 
-/// Moves the missing bytes. Says over which connection, and how many bytes an earlier transfer had left.
-async fn connect_and_receive(
-    context: &Context,
-    wanted: &Wanted,
-    partial: &PartialFile,
-    rows: &mpsc::Sender<Event>,
-) -> Result<(Connection, u64), Failure> {
-    let connection = peer_links::dial(context, &wanted.from, wanted.key).await?;
-    match receive(&connection, wanted, partial, rows).await {
-        Ok(resumed) => Ok((connection, resumed)),
-        Err(stopped) => {
-            connection.close(CloseCode::Cancelled);
-            Err(failure_of(stopped, wanted))
+/// Moves the missing bytes, over another link when the first one turns out to be gone. Says over which one, and how many
+/// bytes were here before.
+async fn connect_and_receive(context: &Context, mut transfer: Transfer) -> Result<(InUse, Transfer, u64), Failure> {
+    let mut may_dial_again = true;
+    loop {
+        let opened = peer_links::open(context, &transfer.wanted.from, transfer.wanted.key).await;
+        let (link, is_new) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => return give_up(context, transfer, failure).await,
+        };
+        let work = async move {
+            let received = receive(&link, &transfer).await;
+            (link, transfer, received)
+        };
+        let (link, returned, received) = context.on_transfer_thread(work).await?;
+        transfer = returned;
+        match received {
+            Ok(resumed) => return Ok((link, transfer, resumed)),
+            Err(Stopped::Network(error)) if may_dial_again && is_gone(&error, is_new) => {
+                may_dial_again = false;
+                link.replace();
+            }
+            Err(stopped) => {
+                let failure = failure_of(stopped, &transfer.wanted);
+                return give_up(context, transfer, failure).await;
+            }
         }
     }
 }
 
+async fn give_up<T>(context: &Context, transfer: Transfer, failure: Failure) -> Result<T, Failure> {
+    context.on_transfer_thread(async move { transfer.partial.discard_if_empty() }).await?;
+    Err(failure)
+}
+
+/// Whether a link has ended for another reason than this transfer: it was there before and nobody answers, or the other
+/// side saw nobody use it, for instance while we looked at what an earlier transfer had left.
+fn is_gone(error: &TransportError, is_new: bool) -> bool {
+    match error {
+        TransportError::Closed(CloseCode::Done) => true,
+        TransportError::Closed(_)
+        | TransportError::ClosedHere
+        | TransportError::TimedOut
+        | TransportError::NoAnswer(_)
+        | TransportError::Restarted => !is_new,
+        TransportError::Bind { .. }
+        | TransportError::IdentityMismatch { .. }
+        | TransportError::NotAnnounced
+        | TransportError::Handshake(_)
+        | TransportError::Tls(_)
+        | TransportError::Refused
+        | TransportError::Reset(_)
+        | TransportError::BadFrame(_)
+        | TransportError::Truncated => false,
+    }
+}
+
 /// Receives what is missing. Says how many bytes an earlier transfer had left.
-async fn receive(
-    connection: &Connection,
-    wanted: &Wanted,
-    partial: &PartialFile,
-    rows: &mpsc::Sender<Event>,
-) -> Result<u64, Stopped> {
+async fn receive(link: &Link, Transfer { wanted, partial, rows }: &Transfer) -> Result<u64, Stopped> {
+    let connection = &link.connection;
+    let _turn = link.fetches.acquire().await;
     let tell = |event| {
         // A face that is behind misses a step of the bar, not the end.
         if rows.try_send(event).is_err() {
@@ -197,6 +236,16 @@ struct ChunkSource {
     decoder: Decoder,
     /// Bytes that came and are not decoded yet.
     input: Bytes,
+    has_ended: bool,
+}
+
+impl Drop for ChunkSource {
+    /// Tells the owner to stop: the link lives on, so nothing else does.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.stream.abort(CloseCode::Cancelled);
+        }
+    }
 }
 
 impl ChunkSource {
@@ -209,7 +258,7 @@ impl ChunkSource {
         let answer = answer.map_err(|_| TransportError::NoAnswer(PROGRESS_DEADLINE))??;
         match answer {
             Ok(reply) if reply.size.bytes() == wanted.size => {
-                Ok(Self { stream, decoder: Decoder::default(), input: Bytes::new() })
+                Ok(Self { stream, decoder: Decoder::default(), input: Bytes::new(), has_ended: false })
             }
             Ok(_) => Err(Stopped::WrongBytes),
             Err(refusal) => Err(Stopped::Refused(refusal)),
@@ -239,7 +288,10 @@ impl ChunkSource {
             if self.decoder.expect_end(&mut rest)?.is_some() {
                 return match self.stream.expect_end().await {
                     Err(TransportError::BadFrame(_)) => Err(ChunkViolation::AfterEnd.into()),
-                    ended => Ok(ended?),
+                    ended => {
+                        self.has_ended = true;
+                        Ok(ended?)
+                    }
                 };
             }
             self.read_more().await?;

@@ -1,22 +1,23 @@
-//! Starts a peer and owns all of its tasks: the session, the outbox, the links from other peers, and the commands.
+//! Starts a peer and owns all of its tasks: the session, the outbox, the links with other peers, and the commands.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::context::{Account, Context};
+use super::context::{Account, Context, Delivering};
 use super::directory_link::{self, Admission, LoginFailure, Session};
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, PeerHandle};
+use super::links::{Link, Links};
 use super::outbox::Enqueue;
 use super::{commands, inbox, outbox, peer_links, receipts};
 use crate::storage::profile::Profile;
 use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
-use crate::wire::limits::UPLOADS_MAX;
+use crate::wire::limits::{LINK_IDLE, UPLOADS_MAX};
 use crate::wire::refusal::CloseCode;
 
 /// Events that a slow listener may be behind before it misses the oldest.
@@ -32,6 +33,7 @@ pub struct Peer {
     session: Session,
     commands: mpsc::Receiver<Asked>,
     outbox: mpsc::Receiver<Enqueue>,
+    dialled: mpsc::Receiver<Arc<Link>>,
     transfers: TransferThread,
 }
 
@@ -58,6 +60,7 @@ impl Peer {
         .map_err(LoginFailure::Failed)?;
         let transfers = TransferThread::start().map_err(LoginFailure::Failed)?;
         let (outbox, outbox_requests) = mpsc::channel(COMMANDS_MAX);
+        let (links, dialled) = Links::new(profile.identity().public());
         let context = Arc::new(Context {
             account,
             profile,
@@ -66,11 +69,8 @@ impl Peer {
             events: broadcast::Sender::new(EVENTS_MAX),
             session: watch::Sender::new(None),
             outbox,
-            unsent: Notify::new(),
-            held: Notify::new(),
-            read: Notify::new(),
-            arrivals: tokio::sync::Mutex::default(),
-            prekeys: tokio::sync::Mutex::default(),
+            delivering: Delivering::default(),
+            links,
             transfers: transfers.handle(),
             uploads: Semaphore::new(UPLOADS_MAX),
             key_requests: Mutex::default(),
@@ -86,7 +86,7 @@ impl Peer {
         directory_link::begin(&context, &mut session).await;
         let (commands, asked) = mpsc::channel(COMMANDS_MAX);
         let handle = PeerHandle { context: context.clone(), commands };
-        Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, transfers })
+        Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, dialled, transfers })
     }
 
     /// What faces hold of this peer.
@@ -100,13 +100,13 @@ impl Peer {
     /// # Errors
     /// The [`Failure`] that ended the session, such as a newer login elsewhere.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-        let Self { context, handle, session, commands, outbox, transfers } = self;
+        let Self { context, handle, session, commands, outbox, dialled, transfers } = self;
         drop(handle);
         let mut services = JoinSet::new();
         services.spawn(outbox::run(context.clone(), outbox));
         services.spawn(inbox::give_up_on_gaps(context.clone()));
         services.spawn(receipts::send_read(context.clone()));
-        services.spawn(peer_links::accept_all(context.clone()));
+        services.spawn(peer_links::run(context.clone(), dialled, LINK_IDLE));
         services.spawn(serve_commands(context.clone(), commands));
         let link = directory_link::run(context.clone(), session);
         let result = tokio::select! {
@@ -117,6 +117,7 @@ impl Peer {
                 format!("a part of the peer stopped unexpectedly: {ended:?}"),
             )),
         };
+        // Every connection, links to peers included: the other sides are told.
         context.endpoint.close(CloseCode::ShuttingDown);
         services.shutdown().await;
         context.endpoint.wait_closed().await;

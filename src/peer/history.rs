@@ -183,6 +183,6 @@ pub(super) async fn mark_shown(context: &Context, ids: Vec<MessageId>) -> Result
     for id in ids {
         messages::mark_shown(context.database(), id, context.account.sends_read_receipts).await?;
     }
-    context.read.notify_one();
+    context.delivering.read.notify_one();
     Ok(())
 }

@@ -90,11 +90,11 @@ async fn take_message(
     let (sender, id, sequence) = (message.sender, message.id, message.sequence);
     let incoming = Incoming { from: from.clone(), message };
     // One at a time, so that the screen has them in the order of the disk.
-    let _in_order = context.arrivals.lock().await;
+    let _in_order = context.delivering.arrivals.lock().await;
     let (taken, released) = messages::take(context.database(), incoming, is_direct, now_millis()).await?;
     show(context, &from, released).await?;
     if taken.is_held(id) {
-        context.held.notify_one();
+        context.delivering.held.notify_one();
     }
     let of = Receipted { from, sender, id, sequence, highest: taken.highest };
     Ok(Some(receipts::sign(context, &of, ReceiptKind::Delivered)))
@@ -174,7 +174,7 @@ pub(super) async fn give_up_on_gaps(context: Arc<Context>) {
             }
         };
         tokio::select! {
-            () = context.held.notified() => {}
+            () = context.delivering.held.notified() => {}
             (sender, sequence) = due => {
                 waiting.remove(&(sender, sequence));
                 if let Err(failure) = give_up(&context, sender, sequence).await {
@@ -187,7 +187,7 @@ pub(super) async fn give_up_on_gaps(context: Arc<Context>) {
 }
 
 async fn give_up(context: &Context, sender: PeerKey, sequence: u64) -> Result<(), Failure> {
-    let _in_order = context.arrivals.lock().await;
+    let _in_order = context.delivering.arrivals.lock().await;
     let released = messages::give_up(context.database(), sender, context.key(), sequence).await?;
     let Some(from) = released.messages.first().map(|first| first.from.clone()) else { return Ok(()) };
     show(context, &from, released).await

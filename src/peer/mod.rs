@@ -22,8 +22,11 @@ mod prekeys;
 mod receipts;
 mod sending;
 
+mod candidates;
+mod links;
+mod peer_links;
+
 mod download;
 mod offers;
-mod peer_links;
 mod progress;
 mod upload;

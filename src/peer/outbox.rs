@@ -41,7 +41,7 @@ pub(super) struct Enqueue {
     pub(super) written: oneshot::Sender<Result<(), Failure>>,
 }
 
-/// Runs until nobody can write any more. `context.unsent` rings when something is to be sent again.
+/// Runs until nobody can write any more. `delivering.unsent` rings when something is to be sent again.
 pub(super) async fn run(context: Arc<Context>, mut requests: mpsc::Receiver<Enqueue>) {
     let mut session = context.session.subscribe();
     let mut sender = Sender::new(context.clone());
@@ -59,7 +59,7 @@ pub(super) async fn run(context: Arc<Context>, mut requests: mpsc::Receiver<Enqu
                 None => return,
             },
             Some(ended) = sender.running.join_next() => sender.ended(ended).await,
-            () = context.unsent.notified() => {}
+            () = context.delivering.unsent.notified() => {}
             changed = session.changed() => {
                 if changed.is_err() { return }
                 sender.begin_session();
@@ -300,6 +300,6 @@ async fn find_lost(context: &Context) -> Result<(), Failure> {
             let now = now_millis();
             messages::settle(context.database(), message, context.key(), Fate::Lost, None, now).await?;
         }
-        context.unsent.notify_one();
+        context.delivering.unsent.notify_one();
     }
 }

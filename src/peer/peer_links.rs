@@ -1,26 +1,60 @@
-//! Connections straight to other peers: dialled through the directory's announcement, accepted when announced.
+//! Connections straight to other peers: dialled through the directory's announcement, accepted when announced, and then
+//! served the same way until they end.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::contacts;
+use super::candidates::{own_candidates, usable_candidates};
 use super::context::{Context, unexpected};
 use super::failure::{Failure, FailureKind};
-use super::upload;
+use super::links::{InUse, Link};
+use super::{contacts, direct, upload};
 use crate::storage::shares;
 use crate::transport::connection::{Connection, TransportError};
 use crate::transport::endpoint::Incoming;
+use crate::transport::stream::Stream;
 use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
-use crate::wire::limits::{CANDIDATES_MAX, DIAL_LIFETIME};
+use crate::wire::limits::{DIAL_LIFETIME, REQUEST_DEADLINE};
 use crate::wire::refusal::{CloseCode, Refusal};
 use crate::wire::rendezvous::{DialAnnounced, DialRequest};
+use crate::wire::transfer::PeerRequest;
+
+/// Finds the open link to a person's peer, or dials one, which then lives on. Says whether it is a new one.
+///
+/// Not for the transfer thread: QUIC's work on a connection is done where it was dialled.
+pub(super) async fn open(context: &Context, to: &PeerName, key: PeerKey) -> Result<(InUse, bool), Failure> {
+    if let Some(link) = context.links.find(key) {
+        return Ok((link, false));
+    }
+    // Of several who want the same link, one dials, and what comes of it is the others' answer too.
+    let dialling = context.links.dialling(key);
+    let mut failed = dialling.lock().await;
+    if let Some(link) = context.links.find(key) {
+        return Ok((link, false));
+    }
+    if let Some(failure) = &*failed {
+        return Err(failure.clone());
+    }
+    let connection = dial(context, to, key).await.inspect_err(|failure| *failed = Some(failure.clone()))?;
+    let Some(link) = context.links.add(to.clone(), key, connection.clone()) else {
+        connection.close(CloseCode::Done);
+        return Err(Failure::new(FailureKind::Other, "too many people are connected to this peer")
+            .hint("try again when a transfer has ended"));
+    };
+    let in_use = link.in_use();
+    if !context.links.hand_over(link) {
+        connection.close(CloseCode::ShuttingDown);
+        return Err(Failure::new(FailureKind::Other, "the peer has stopped"));
+    }
+    Ok((in_use, true))
+}
 
 /// Connects to a person's peer: to all of its addresses at once, the first that proves the key wins.
-pub(super) async fn dial(context: &Context, to: &PeerName, key: PeerKey) -> Result<Connection, Failure> {
+async fn dial(context: &Context, to: &PeerName, key: PeerKey) -> Result<Connection, Failure> {
     let request = DialRequest { to: to.clone(), key, candidates: own_candidates(context) };
     let granted = match context.ask_directory(&DirectoryRequest::Dial(request)).await {
         Ok(DirectoryReply::DialGranted(granted)) => granted,
@@ -69,129 +103,101 @@ pub(super) async fn expect(context: &Context, announced: DialAnnounced) -> PushA
     }
 }
 
-/// Accepts announced peers until the endpoint is closed.
-pub(super) async fn accept_all(context: Arc<Context>) {
+/// Accepts announced peers, and serves every link, whichever side dialled it, until the endpoint is closed. A link that
+/// nobody uses for `idle` is closed.
+pub(super) async fn run(context: Arc<Context>, mut dialled: mpsc::Receiver<Arc<Link>>, idle: Duration) {
     let mut links = JoinSet::new();
     loop {
         tokio::select! {
             incoming = context.endpoint.accept() => match incoming {
-                Some(incoming) => { links.spawn(serve(context.clone(), incoming)); }
+                Some(incoming) => { links.spawn(accept(context.clone(), incoming, idle)); }
                 None => return,
             },
+            Some(link) = dialled.recv() => { links.spawn(serve(context.clone(), link, idle)); }
             Some(_) = links.join_next() => {}
         }
     }
 }
 
-async fn serve(context: Arc<Context>, incoming: Incoming) {
-    let (connection, announced) = match incoming.accept_peer().await {
+async fn accept(context: Arc<Context>, incoming: Incoming, idle: Duration) {
+    let (connection, DialAnnounced { from, key, .. }) = match incoming.accept_peer().await {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::debug!(%error, "a connection was turned away");
             return;
         }
     };
+    match context.links.add(from, key, connection.clone()) {
+        Some(link) => serve(context, link, idle).await,
+        None => connection.close(CloseCode::TooManyConnections),
+    }
+}
+
+/// Answers what the other side asks over a link, until that ends or is not used any more.
+async fn serve(context: Arc<Context>, link: Arc<Link>, idle: Duration) {
+    let registered = Registered { context: &context, link: &link };
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
-            stream = connection.accept_stream() => match stream {
-                Ok(stream) => {
-                    let upload = upload::answer(context.clone(), announced.clone(), stream);
-                    streams.spawn_on(upload, &context.transfers);
-                }
-                Err(TransportError::Closed(CloseCode::Done)) => break,
+            stream = link.connection.accept_stream() => match stream {
+                // QUIC's stream limit bounds how many run at a time.
+                Ok(stream) => { streams.spawn(answer(context.clone(), link.in_use(), stream)); }
                 Err(error) => {
-                    tracing::debug!(from = %announced.from, %error, "a peer link ended");
+                    tracing::debug!(name = %link.name, %error, "a peer link ended");
                     break;
                 }
             },
             Some(_) = streams.join_next() => {}
+            () = link.unused_for(idle) => if context.links.close_if_unused(&link) { break },
+        }
+    }
+    drop(registered);
+    // What is being taken is taken to its end: a message that is on disk must come to the screen. Nobody waits long,
+    // since the streams of a connection that has ended fail at once.
+    while streams.join_next().await.is_some() {}
+}
+
+/// Takes a link out of the registry when it ends, also when the task that serves it is stopped.
+struct Registered<'a> {
+    context: &'a Context,
+    link: &'a Arc<Link>,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.context.links.remove(self.link);
+        // Closing again would hide why it ended from whoever asks later.
+        if self.link.connection.is_open() {
+            self.link.connection.close(CloseCode::Done);
         }
     }
 }
 
-/// The local address from which this machine reaches the directory: what peers on the same network can use.
-fn own_candidates(context: &Context) -> Vec<SocketAddr> {
-    let session = context.session.borrow().clone();
-    let towards = session.and_then(|session| context.endpoint.local_address_towards(session.remote_address()).ok());
-    towards.into_iter().collect()
+/// Answers one stream. File bytes move on the transfer thread, and everything else goes past them.
+async fn answer(context: Arc<Context>, link: InUse, mut stream: Stream) {
+    let Ok(Ok(request)) = tokio::time::timeout(REQUEST_DEADLINE, read_request(&mut stream)).await else {
+        return stream.abort(CloseCode::BadFrame);
+    };
+    match request {
+        PeerRequest::Fetch(fetch) => {
+            let work = upload::answer_fetch(context.clone(), link, fetch, stream);
+            if let Err(failure) = context.on_transfer_thread(work).await {
+                tracing::debug!(%failure, "a file stream was left");
+            }
+        }
+        PeerRequest::Received { digest } => upload::answer_received(&context, &link, digest, stream).await,
+        PeerRequest::Message(signed) => direct::answer_message(&context, &link, *signed, stream).await,
+        PeerRequest::Receipts(receipts) => direct::answer_receipts(&context, &link, receipts, stream).await,
+    }
 }
 
-/// The addresses worth dialling, whatever the other side or the directory says.
-fn usable_candidates(context: &Context, candidates: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let Some(own) = own_candidates(context).pop() else { return Vec::new() };
-    let mut usable: Vec<SocketAddr> = Vec::new();
-    for address in candidates {
-        let suits = address.port() != 0 && is_reachable(address.ip(), own.ip());
-        if suits && !usable.contains(&address) && usable.len() < CANDIDATES_MAX {
-            usable.push(address);
+async fn read_request(stream: &mut Stream) -> Result<PeerRequest, TransportError> {
+    let request = stream.read_frame().await?;
+    match request {
+        PeerRequest::Fetch(_) => {}
+        PeerRequest::Received { .. } | PeerRequest::Message(_) | PeerRequest::Receipts(_) => {
+            stream.expect_end().await?;
         }
     }
-    usable
-}
-
-/// Whether an address is unicast, of our family, and on a network that we can be on: nobody can send us knocking at
-/// addresses of our own machine or of private networks that are not ours.
-fn is_reachable(address: IpAddr, own: IpAddr) -> bool {
-    match (address, own) {
-        (IpAddr::V4(address), IpAddr::V4(own)) => {
-            let is_unicast = !address.is_multicast() && !address.is_broadcast() && address.octets()[0] != 0;
-            is_unicast && private_network_v4(address).is_none_or(|network| private_network_v4(own) == Some(network))
-        }
-        (IpAddr::V6(address), IpAddr::V6(own)) => {
-            let is_unicast = !address.is_multicast() && !address.is_unspecified();
-            is_unicast && private_network_v6(address).is_none_or(|network| private_network_v6(own) == Some(network))
-        }
-        _ => false,
-    }
-}
-
-/// Which network that is not the internet an address belongs to (RFC 1122, RFC 1918, RFC 3927).
-fn private_network_v4(address: Ipv4Addr) -> Option<u8> {
-    match address.octets() {
-        [127, ..] => Some(127),
-        [10, ..] => Some(10),
-        [172, 16..=31, ..] => Some(172),
-        [192, 168, ..] => Some(192),
-        [169, 254, ..] => Some(169),
-        _ => None,
-    }
-}
-
-/// The same for IPv6: loopback, unique local by its prefix (RFC 4193), link local.
-fn private_network_v6(address: Ipv6Addr) -> Option<[u16; 3]> {
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 1] => Some([0, 0, 1]),
-        [first @ 0xfc00..=0xfdff, second, third, ..] => Some([first, second, third]),
-        [0xfe80..=0xfebf, ..] => Some([0xfe80, 0, 0]),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(address: &str, own: &str, expected: bool) {
-        assert_eq!(is_reachable(address.parse().unwrap(), own.parse().unwrap()), expected, "{address} from {own}");
-    }
-
-    #[test]
-    fn only_the_internet_and_our_own_networks_are_dialled() {
-        check("203.0.113.7", "192.168.1.2", true);
-        check("192.168.1.9", "192.168.1.2", true);
-        check("127.0.0.1", "127.0.0.1", true);
-        check("2001:db8::1", "2001:db8::2", true);
-        check("fd12:3456:789a::1", "fd12:3456:789a:1::2", true);
-        check("127.0.0.1", "192.168.1.2", false);
-        check("10.0.0.1", "192.168.1.2", false);
-        check("192.168.1.9", "203.0.113.7", false);
-        check("224.0.0.1", "192.168.1.2", false);
-        check("255.255.255.255", "192.168.1.2", false);
-        check("0.0.0.0", "192.168.1.2", false);
-        check("fd00::1", "2001:db8::2", false);
-        check("::1", "2001:db8::2", false);
-        check("2001:db8::1", "192.168.1.2", false);
-    }
+    Ok(request)
 }

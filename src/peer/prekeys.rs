@@ -23,7 +23,7 @@ const LOOKED_AT_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Publishes a new prekey when one is due. Says which one the directory has then.
 pub(super) async fn refresh(context: &Context, published: Option<PrekeyId>) -> Result<Option<PrekeyId>, Failure> {
-    let _one_at_a_time = context.prekeys.lock().await;
+    let _one_at_a_time = context.delivering.prekeys.lock().await;
     let now = now_millis();
     let kept = prekeys::kept(context.database()).await?;
     if !is_new_one_due(kept.last().copied(), published, now) {

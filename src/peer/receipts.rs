@@ -43,7 +43,7 @@ pub(super) async fn take(context: &Context, receipts: Vec<SignedReceipt>) -> Res
         outbox::tell_stage(context, &outgoing, stage, None).await;
     }
     // Some may ask for a message again.
-    context.unsent.notify_one();
+    context.delivering.unsent.notify_one();
     Ok(())
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn take_pushed(context: &Context, receipts: Vec<SignedReceipt>)
     })
 }
 
-/// Tells senders what was read, until the peer ends. `context.read` rings when there is more to tell.
+/// Tells senders what was read, until the peer ends. `delivering.read` rings when there is more to tell.
 pub(super) async fn send_read(context: Arc<Context>) {
     let mut session = context.session.subscribe();
     let mut backoff = Backoff::default();
@@ -63,7 +63,7 @@ pub(super) async fn send_read(context: Arc<Context>) {
         match send_due(&context).await {
             Ok(Sent::Some) => backoff.succeeded(),
             Ok(Sent::NothingDue) => tokio::select! {
-                () = context.read.notified() => {}
+                () = context.delivering.read.notified() => {}
                 changed = session.changed() => if changed.is_err() { return },
             },
             Err(failure) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::contacts;
 use super::context::{Context, unexpected};
-use super::direct::{self, DirectFailure};
+use super::direct;
 use super::failure::{Failure, FailureKind};
 use crate::clock::now_millis;
 use crate::protocol::lanes::{AfterRefusal, Way, Ways, after_refusal};
@@ -94,8 +94,8 @@ pub(super) async fn attempt(context: &Context, known: &KnownPrekeys, outgoing: &
 async fn straight(context: &Context, message: &InnerMessage, patience: Duration) -> Outcome {
     match direct::deliver(context, message, patience).await {
         Ok(receipt) => Outcome::Delivered(receipt),
-        Err(failure @ (DirectFailure::NoAnswer | DirectFailure::Refused(_))) => {
-            tracing::debug!(?failure, id = %message.id, "not delivered straight");
+        Err(failure) => {
+            tracing::debug!(%failure, id = %message.id, "not delivered straight");
             Outcome::Detour
         }
     }

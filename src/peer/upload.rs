@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::event::{Activity, Event};
+use super::links::{InUse, Link};
 use super::progress::Progress;
 use crate::storage::shares::{self, Audience, ServedFile, ShareError, SharedFile};
 use crate::transport::connection::TransportError;
@@ -13,38 +14,30 @@ use crate::transport::stream::Stream;
 use crate::wire::chunk::{self, BATCH_BYTES};
 use crate::wire::codec;
 use crate::wire::ids::FileDigest;
-use crate::wire::limits::{PROGRESS_DEADLINE, REQUEST_DEADLINE};
+use crate::wire::limits::PROGRESS_DEADLINE;
 use crate::wire::refusal::{CloseCode, Refusal};
-use crate::wire::rendezvous::DialAnnounced;
 use crate::wire::transfer::{
-    Fetch, FetchAnswer, FetchPart, FetchReply, GROUP_BYTES, PeerRequest, ReceivedAnswer, group_bytes, group_count,
+    Fetch, FetchAnswer, FetchPart, FetchReply, GROUP_BYTES, ReceivedAnswer, group_bytes, group_count,
 };
 
-/// Answers one stream of an accepted peer.
-pub(super) async fn answer(context: Arc<Context>, asker: DialAnnounced, mut stream: Stream) {
-    let Ok(Ok(request)) = tokio::time::timeout(REQUEST_DEADLINE, stream.read_frame::<PeerRequest>()).await else {
-        return stream.abort(CloseCode::BadFrame);
-    };
-    let result = match request {
-        PeerRequest::Fetch(fetch) => serve(&context, &asker, fetch, &mut stream).await,
-        PeerRequest::Message(_) | PeerRequest::Receipts(_) => refuse(&mut stream, Refusal::UnknownRequest).await,
-        PeerRequest::Received { digest } => received(&context, &asker, digest, &mut stream).await,
-    };
-    match result {
+/// Answers a fetch: on the transfer thread.
+pub(super) async fn answer_fetch(context: Arc<Context>, link: InUse, fetch: Fetch, mut stream: Stream) {
+    match serve(&context, &link, fetch, &mut stream).await {
         Ok(()) => stream.wait_sent().await,
         Err(error) => {
-            context.tell(Event::Note { text: format!("* {} has stopped taking a file: {error}", asker.from) });
+            context.tell(Event::Note { text: format!("* {} has stopped taking a file: {error}", link.name) });
             stream.abort(CloseCode::NoProgress);
         }
     }
 }
 
-async fn serve(
-    context: &Arc<Context>,
-    asker: &DialAnnounced,
-    fetch: Fetch,
-    stream: &mut Stream,
-) -> Result<(), TransportError> {
+/// Answers somebody who has the whole file on disk: an offer to them is fulfilled.
+pub(super) async fn answer_received(context: &Context, link: &Link, digest: FileDigest, stream: Stream) {
+    let answer: ReceivedAnswer = fulfil(context, link, digest).await;
+    stream.answer(&answer).await;
+}
+
+async fn serve(context: &Context, asker: &Link, fetch: Fetch, stream: &mut Stream) -> Result<(), TransportError> {
     let Ok(_permit) = context.uploads.try_acquire() else {
         return refuse(stream, Refusal::TooManyTransfers).await;
     };
@@ -64,7 +57,7 @@ async fn serve(
 }
 
 /// The file that a fetch may have, open and unchanged.
-async fn find(context: &Context, asker: &DialAnnounced, fetch: Fetch) -> Result<(SharedFile, ServedFile), Refusal> {
+async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFile, ServedFile), Refusal> {
     let shares = shares::fetchable(context.database(), fetch.digest, asker.key).await.map_err(|error| {
         tracing::error!(%error, "the profile cannot be read");
         Refusal::Storage
@@ -84,7 +77,7 @@ async fn find(context: &Context, asker: &DialAnnounced, fetch: Fetch) -> Result<
                 context.tell(Event::Note {
                     text: format!(
                         "* {} asked for {}, but {error}: share it again, or take it back",
-                        asker.from, share.name
+                        asker.name, share.name
                     ),
                 });
                 refusal = match error {
@@ -118,7 +111,7 @@ async fn send_bytes(stream: &mut Stream, bytes: &[u8]) -> Result<(), TransportEr
 
 async fn send_groups(
     context: &Context,
-    asker: &DialAnnounced,
+    asker: &Link,
     share: &SharedFile,
     file: &ServedFile,
     first: u64,
@@ -127,7 +120,7 @@ async fn send_groups(
 ) -> Result<(), TransportError> {
     let size = share.file.size.bytes();
     let name = share.name.as_str();
-    let mut progress = Progress::new(Activity::Sending, name, Some(&asker.from), size, |event| context.tell(event));
+    let mut progress = Progress::new(Activity::Sending, name, Some(&asker.name), size, |event| context.tell(event));
     let mut piece = vec![0; BATCH_BYTES];
     for group in first..first + count {
         match send_group(file, group * GROUP_BYTES, group_bytes(size, group), &mut piece, stream).await {
@@ -181,20 +174,7 @@ async fn in_time<T>(write: impl Future<Output = Result<T, TransportError>>) -> R
     tokio::time::timeout(PROGRESS_DEADLINE, write).await.unwrap_or(Err(TransportError::NoAnswer(PROGRESS_DEADLINE)))
 }
 
-/// The asker has the whole file on disk: an offer to it is fulfilled.
-async fn received(
-    context: &Context,
-    asker: &DialAnnounced,
-    digest: FileDigest,
-    stream: &mut Stream,
-) -> Result<(), TransportError> {
-    let answer: ReceivedAnswer = fulfil(context, asker, digest).await;
-    stream.write_frame(&answer).await?;
-    stream.finish();
-    Ok(())
-}
-
-async fn fulfil(context: &Context, asker: &DialAnnounced, digest: FileDigest) -> Result<(), Refusal> {
+async fn fulfil(context: &Context, asker: &Link, digest: FileDigest) -> Result<(), Refusal> {
     let storage = |error: crate::database::DatabaseError| {
         tracing::error!(%error, "the profile cannot be used");
         Refusal::Storage
@@ -208,7 +188,7 @@ async fn fulfil(context: &Context, asker: &DialAnnounced, digest: FileDigest) ->
             Some(offer)
         }
     };
-    let (to, name, size) = (asker.from.clone(), share.name, share.file.size.bytes());
+    let (to, name, size) = (asker.name.clone(), share.name, share.file.size.bytes());
     context.tell(Event::Sent { to, name, size, digest, offer });
     Ok(())
 }

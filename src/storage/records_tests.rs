@@ -100,7 +100,6 @@ fn in_a_file_and_in_memory_the_same_happens() {
     let mut seed = [0; 8];
     OsRandom.fill(&mut seed);
     let seed = u64::from_le_bytes(seed) | 1;
-    println!("seed {seed}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("profile.sqlite");
     let mut table = Table::default();

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::connection::TransportError;
 use super::endpoint::quinn_code;
 use crate::wire::codec::{self, CodecError, HEADER_BYTES};
-use crate::wire::limits::FRAME_BYTES_MAX;
+use crate::wire::limits::{FRAME_BYTES_MAX, REQUEST_DEADLINE};
 use crate::wire::refusal::CloseCode;
 
 /// File streams go behind control streams, which have priority 0.
@@ -93,6 +93,24 @@ impl Stream {
         // It fails only when the other side has stopped or reset the stream already: then there is nothing to end.
         if self.send.finish().is_err() {
             tracing::trace!("finished a stream that had ended");
+        }
+    }
+
+    /// Writes the one answer to a request, and ends the stream. Gives up after 15 s: whoever asked is gone then.
+    pub async fn answer<T: Serialize + Sync>(mut self, answer: &T) {
+        let exchange = async {
+            self.write_frame(answer).await?;
+            self.finish();
+            self.wait_sent().await;
+            Ok::<_, TransportError>(())
+        };
+        match tokio::time::timeout(REQUEST_DEADLINE, exchange).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a request could not be answered");
+                self.abort(CloseCode::NoProgress);
+            }
+            Err(_) => self.abort(CloseCode::NoProgress),
         }
     }
 

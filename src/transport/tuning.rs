@@ -62,7 +62,8 @@ const PEER_SEND_WINDOW: u64 = 8 * 1024 * 1024;
 /// Directory links: a NAT forgets a UDP binding after 30 s of silence, a dead peer shows within 20 s.
 const DIRECTORY_KEEP_ALIVE: Duration = Duration::from_secs(8);
 const DIRECTORY_IDLE: Duration = Duration::from_secs(20);
-/// Peer links: a killed peer is noticed while its file is still on the screen.
+/// Peer links, also while nothing runs over them: a killed peer is noticed while its file is still on the screen, and no
+/// message goes into a dead link for longer than this. A link is kept for two minutes, which costs 40 small packets.
 const PEER_KEEP_ALIVE: Duration = Duration::from_secs(3);
 const PEER_IDLE: Duration = Duration::from_secs(10);
 

@@ -70,6 +70,18 @@ pub const HELD_PER_SENDER_MAX: usize = 256;
 /// How long a peer link without a transfer or a message is kept.
 pub const LINK_IDLE: Duration = Duration::from_secs(120);
 
+/// And one in whose place there is a newer one: a transfer that uses it opens its next stream within this.
+pub const LINK_REPLACED_IDLE: Duration = PROGRESS_DEADLINE;
+
+/// Open peer links: for another one the oldest that nobody uses is closed. Each can hold 16 MiB.
+pub const LINKS_MAX: usize = 64;
+
+/// Links to one key: one, and those it replaces while their transfers run.
+pub const LINKS_PER_KEY_MAX: usize = 4;
+
+/// Files fetched over one link at a time; the others wait. Half of a link's streams: messages always find one.
+pub const FETCHES_PER_LINK_MAX: usize = 32;
+
 /// The shortest time that a message over a peer link waits for its receipt before it goes through the directory.
 pub const DIRECT_PATIENCE: Duration = Duration::from_millis(500);
 

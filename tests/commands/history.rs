@@ -230,12 +230,12 @@ fn the_activity_log_has_a_line_for_each_state_and_no_text_of_a_message() {
     };
     let ((mut alice_peer, alice_log), (mut bob_peer, bob_log)) = (logged(&alice), logged(&bob));
     talk(&mut alice_peer, &mut bob_peer);
-    let id = text(&alice_peer.event("stored"), "id").to_owned();
+    let id = text(&alice_peer.event("queued"), "id").to_owned();
     alice_peer.quit();
     bob_peer.quit();
 
     for (path, line) in
-        [(alice_log, format!("out text bob {id} stored")), (bob_log, format!("in text alice {id} shown"))]
+        [(alice_log, format!("out text bob {id} queued")), (bob_log, format!("in text alice {id} shown"))]
     {
         let log = std::fs::read_to_string(&path).unwrap();
         assert!(log.lines().any(|found| found.ends_with(&line)), "{line:?} should be in:\n{log}");

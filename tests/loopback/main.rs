@@ -8,6 +8,7 @@ mod chunks;
 mod files;
 mod hostile;
 mod hostile_directory;
+mod links;
 mod people;
 mod redacted;
 mod secrecy;
