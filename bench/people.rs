@@ -57,7 +57,7 @@ impl DirectoryProcess {
             .arg(folder.path().join("certs"))
             .arg("--data")
             .arg(folder.path().join("data"))
-            .env("QCHAT_LOG", "warn,qchat::directory=info")
+            .env("QCHAT_DEBUG", "warn,qchat::directory=info")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(folder.path().join("log"))?)

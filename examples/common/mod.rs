@@ -66,7 +66,14 @@ impl LocalDirectory {
         let home = Home::at(self.folder.path().join("people"));
         let profile = Profile::open(&home, self.fingerprint, &name, &mut OsRandom)?;
         let directory = self.address.into();
-        let account = Account { name, directory, fingerprint: self.fingerprint, kind: LoginKind::Resident };
+        let account = Account {
+            name,
+            directory,
+            fingerprint: self.fingerprint,
+            kind: LoginKind::Resident,
+            collects_mail: true,
+            sends_read_receipts: true,
+        };
         let admission = Admission {
             password: Some(Password::parse("correct horse battery staple")?),
             register: true,

@@ -7,6 +7,8 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::exit;
 use super::settings::ServerAddress;
+use super::times;
+use crate::storage::history::{Before, id_beginning};
 use crate::wire::ids::{FileName, PeerName};
 
 /// Chat and file sharing between people, directly and end to end encrypted, over QUIC.
@@ -31,7 +33,7 @@ pub(super) struct Look {
     /// No progress and no talk, only data and errors.
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
-    /// Log to standard error: -v what happens, -vv all steps (or QCHAT_LOG=debug).
+    /// Log to standard error: -v what happens, -vv all steps (or QCHAT_DEBUG=debug).
     #[arg(long, short, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
     /// Colour: on a terminal, always or never.
@@ -66,6 +68,12 @@ pub(super) enum Verb {
     Shared(Shared),
     /// Send a message; it waits when the recipient is offline.
     Msg(Msg),
+    /// Show what waits for you and what no screen has shown yet.
+    Inbox(Inbox),
+    /// Show what was said, with what became of it; search in it. Needs no directory.
+    History(History),
+    /// Check what a directory lost, replayed or reordered between you and somebody. Needs no directory.
+    Audit(Audit),
     /// Offer files to somebody and send them once accepted.
     Send(Send),
     /// Fetch a shared file.
@@ -172,6 +180,82 @@ pub(super) struct Peer {
     /// Read plain lines even on a terminal: no editing, no history.
     #[arg(long)]
     pub(super) plain: bool,
+    /// Append a line to this file for each message and its kind, whom it is from or for and what became of it, but
+    /// nothing that it says.
+    #[arg(long, env = "QCHAT_LOG", value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) reading: Reading,
+}
+
+/// What others are told of your reading.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(super) struct Reading {
+    /// Do not tell senders that their messages were on your screen; that they arrived is told.
+    #[arg(long)]
+    pub(super) no_read_receipts: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "While your peer runs, its screen shows messages as they come: what is left are the offers that \
+                        wait for your answer. Without a peer this takes what waits at the directory. What was shown \
+                        here is not shown again; `history` has it."
+)]
+pub(super) struct Inbox {
+    #[command(flatten)]
+    pub(super) reading: Reading,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  qchat history bob                        the newest 50, oldest first\n  \
+                        qchat history bob --before 2026-11-20    what came before that\n  \
+                        qchat history --search \"dinner sev\"      with anybody: dinner, and seven or several\n\n\
+                        Yours are marked: in the outbox, stored (the directory has it), delivered (it is on their \
+                        disk), read (it was on their screen), refused.")]
+pub(super) struct History {
+    /// With whom; with everybody when it is left out.
+    pub(super) name: Option<PeerName>,
+    /// At most so many messages, the newest.
+    #[arg(long, value_name = "N", default_value_t = HISTORY_MESSAGES)]
+    pub(super) limit: u64,
+    /// Only older ones: before a message (the beginning of its id) or a time (2026-11-20 or 2026-11-20T16:55).
+    #[arg(long, value_name = "ID|TIME", value_parser = parse_before)]
+    pub(super) before: Option<Before>,
+    /// Only those with all of these words, in any order; the last may be the beginning of one.
+    #[arg(long, value_name = "WORDS")]
+    pub(super) search: Option<String>,
+    #[command(flatten)]
+    pub(super) whose: Whose,
+}
+
+/// Messages of the history that are shown when nothing else is asked for: more than a screen, less than a morning.
+pub(super) const HISTORY_MESSAGES: u64 = 50;
+
+/// Reads where older messages begin.
+fn parse_before(text: &str) -> Result<Before, String> {
+    // A time has a dash, an id has none.
+    if let Some(id) = id_beginning(text) {
+        return Ok(Before::Message(id.to_owned()));
+    }
+    times::parse(text).map(Before::Time).ok_or_else(|| {
+        "neither the beginning of a message's id (`--json` shows them) nor a time such as 2026-11-20T16:55".to_owned()
+    })
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Everybody numbers and signs their messages, and signs receipts for yours. From those on this disk \
+                        this tells what is proved and what is only likely; a line with ! speaks against the directory. \
+                        Exit code 0 when there is none, 6 when there is."
+)]
+pub(super) struct Audit {
+    /// With whom.
+    pub(super) name: PeerName,
+    #[command(flatten)]
+    pub(super) whose: Whose,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -71,7 +71,9 @@ impl Names {
                 (0, commands.map(|name| format!("{name} ")).collect())
             }
             Some((command @ "/get", start)) => (command.len() + 1, matching(&known.files, start, "")),
-            Some((command @ ("/msg" | "/send" | "/verify" | "/trust"), start)) if !start.contains(' ') => {
+            Some((command @ ("/msg" | "/send" | "/verify" | "/trust" | "/history" | "/audit"), start))
+                if !start.contains(' ') =>
+            {
                 (command.len() + 1, matching(&known.people, start, " "))
             }
             Some(("/share", start)) => local_files("/share".len() + 1, start),

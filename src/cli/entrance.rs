@@ -92,16 +92,57 @@ fn accept_first_use(
     }
 }
 
+/// The directory's key as this machine knows it already, for what needs no directory.
+pub(super) fn known_fingerprint(settings: &Settings) -> Result<DirectoryFingerprint, Failure> {
+    let (name, address) = (&settings.user, settings.server.directory.to_string());
+    match settings.home.pinned(&address)?.or(settings.server.fingerprint) {
+        Some(fingerprint) if settings.home.has_profile(fingerprint, name) => Ok(fingerprint),
+        _ => Err(Failure::new(FailureKind::Other, format!("{name} at {address} has no key on this machine"))
+            .hint("--user, --server and --home say whose key; `qchat peer` makes one")),
+    }
+}
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To stay.
+    Resident,
+    /// One command.
+    Errand,
+    /// A command that waits for an answer from the other side.
+    Answer,
+    /// To take what waits.
+    Mail,
+}
+
+impl Purpose {
+    fn login_kind(self) -> LoginKind {
+        match self {
+            Self::Resident => LoginKind::Resident,
+            Self::Errand => LoginKind::Errand { collects: false },
+            Self::Answer | Self::Mail => LoginKind::Errand { collects: true },
+        }
+    }
+}
+
 /// Opens the profile and logs in.
 pub(super) async fn log_in(
     settings: &Settings,
     fingerprint: DirectoryFingerprint,
-    kind: LoginKind,
+    purpose: Purpose,
     output: &Output,
 ) -> Result<Peer, Failure> {
+    let kind = purpose.login_kind();
     let profile = Arc::new(open_profile(settings, fingerprint, kind).await?);
     let directory = settings.server.directory.clone();
-    let account = Account { name: settings.user.clone(), directory, fingerprint, kind };
+    let account = Account {
+        name: settings.user.clone(),
+        directory,
+        fingerprint,
+        kind,
+        collects_mail: matches!(purpose, Purpose::Resident | Purpose::Mail),
+        sends_read_receipts: settings.sends_read_receipts,
+    };
     let mut admission = Admission {
         password: None,
         register: settings.register,
@@ -142,7 +183,7 @@ pub(super) async fn log_in(
 }
 
 /// Opens the profile; an errand waits a while for another one to end.
-async fn open_profile(
+pub(super) async fn open_profile(
     settings: &Settings,
     fingerprint: DirectoryFingerprint,
     kind: LoginKind,

@@ -9,6 +9,11 @@ mod entrance;
 mod local_socket;
 mod words;
 
+mod activity_log;
+mod look_back;
+mod notices;
+mod times;
+
 mod exit;
 mod output;
 mod prompt;

@@ -9,7 +9,8 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use serde::Serialize;
 
 use super::args::{Color, Look};
-use super::qr_code;
+use super::times::clock_time;
+use super::{look_back, qr_code};
 use crate::peer::event::{Activity, Event, What};
 use crate::peer::failure::Failure;
 use crate::wire::ids::{PeerName, UnixMillis, is_unprintable};
@@ -131,6 +132,21 @@ impl Output {
         }
     }
 
+    /// Says what is wrong while the program goes on.
+    pub(super) fn warning(&self, text: &str) {
+        self.end_bar();
+        if lock(&self.above_prompt).is_some() {
+            self.line(text);
+        } else {
+            to_stderr(text);
+        }
+    }
+
+    /// Says something that a person may pass over.
+    pub(super) fn aside(&self, text: &str) {
+        self.talk(&self.paint("2", text));
+    }
+
     /// Reports why a command failed, with what to do about it.
     pub(super) fn failure(&self, failure: &Failure) {
         self.end_bar();
@@ -204,13 +220,24 @@ impl Output {
                 // The command that offers or declines says so itself.
                 What::Offer | What::OfferDeclined => return None,
             },
-            Event::Delivered { .. } | Event::Read { .. } | Event::Drained => return None,
+            Event::Delivered { to, what, .. } => match what {
+                What::Text => format!("* {to} has your message"),
+                What::Offer | What::OfferDeclined => return None,
+            },
+            Event::Read { to, what, .. } => match what {
+                What::Text => format!("* {to} has read your message"),
+                What::Offer | What::OfferDeclined => return None,
+            },
             Event::Missing { from, first, last } if first == last => {
-                format!("* a message from {from} did not come (number {first})")
+                format!("* a message from {from} (number {first}) did not come")
             }
             Event::Missing { from, first, last } => {
-                format!("* {} messages from {from} did not come (numbers {first} to {last})", last - first + 1)
+                let count = last.saturating_sub(*first).saturating_add(1);
+                format!("* {count} messages from {from} (numbers {first}-{last}) did not come")
             }
+            Event::History(row) => look_back::history_line(row),
+            Event::Audit(row) => look_back::audit_table(row),
+            Event::AuditFinding(row) => look_back::finding_line(row),
             Event::Again { .. } => "* perhaps shown before the program was stopped:".to_owned(),
             Event::NotSent { to, failure, .. } => {
                 let hint = failure.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
@@ -274,7 +301,7 @@ impl Output {
             }
             Event::Unshared { name } => format!("{} is not shared any more", printable(name.as_str())),
             Event::Note { text } => printable(text),
-            Event::Progress { .. } | Event::Done | Event::Failed { .. } => return None,
+            Event::Progress { .. } | Event::Drained | Event::Done | Event::Failed { .. } => return None,
         })
     }
 }
@@ -421,12 +448,6 @@ pub(super) fn printable(text: &str) -> String {
 #[expect(clippy::cast_precision_loss, reason = "a number of milliseconds for people to read")]
 fn seconds(millis: u64) -> f64 {
     millis as f64 / 1_000.0
-}
-
-/// Hours and minutes of a time, by the clock on the wall of whoever reads it.
-fn clock_time(UnixMillis(millis): UnixMillis) -> String {
-    let time = i64::try_from(millis).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
-    time.unwrap_or_default().to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M").to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

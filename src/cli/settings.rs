@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use etcetera::BaseStrategy as _;
 
-use super::args::Login;
+use super::args::{Login, Reading};
 use crate::peer::directory_link::{DEFAULT_PORT, DirectoryAddress};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::storage::profile::Home;
@@ -87,6 +87,8 @@ pub(super) struct Settings {
     pub(super) register: bool,
     pub(super) take_back: bool,
     pub(super) accept_new: bool,
+    /// Whether senders are told when their messages were on the screen.
+    pub(super) sends_read_receipts: bool,
     pub(super) network: Network,
 }
 
@@ -110,8 +112,15 @@ impl Settings {
             register: login.register,
             take_back: login.take_back,
             accept_new: login.accept_new,
+            sends_read_receipts: true,
             network: Network { segmentation_offload: !login.no_gso },
         })
+    }
+
+    /// The same, with what others are told of this person's reading.
+    #[must_use]
+    pub(super) fn reading(self, Reading { no_read_receipts }: Reading) -> Self {
+        Self { sends_read_receipts: !no_read_receipts, ..self }
     }
 
     /// The folder of all profiles: the given one, or the usual one.

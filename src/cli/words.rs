@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::args::HISTORY_MESSAGES;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, Source};
 use crate::storage::partial_file::Collision;
@@ -14,6 +15,8 @@ pub(super) enum Line {
     Empty,
     /// Something for the peer.
     Run(Command),
+    /// Show what no screen has shown yet.
+    Inbox,
     /// Show the commands.
     Help,
     /// Stop the peer.
@@ -35,6 +38,13 @@ const fn word(name: &'static str, arguments: &'static str, purpose: &'static str
 pub(super) const WORDS: &[Word] = &[
     word("/who", "", "who is online"),
     word("/msg", "NAME TEXT", "send a message; it waits when they are offline"),
+    word("/inbox", "", "what no screen has shown yet, and offers that wait for your answer"),
+    word(
+        "/history",
+        "[NAME] [WORDS]",
+        "what was said, with all of these WORDS; `/history --search WORDS`: with anybody",
+    ),
+    word("/audit", "NAME", "what a directory lost, replayed or reordered between you"),
     word("/share", "PATH", "publish a file"),
     word("/unshare", "FILE", "take a published file back"),
     word("/shared", "", "what you publish"),
@@ -73,6 +83,7 @@ pub(super) fn parse(line: &str, folder: &std::path::Path) -> Result<Line, Failur
     };
     Ok(match word {
         "/help" => Line::Help,
+        "/inbox" => Line::Inbox,
         "/quit" => Line::Quit,
         _ => Line::Run(command(word, rest, folder)?),
     })
@@ -111,6 +122,8 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
             };
             Command::Verify { name: PeerName::parse(name).map_err(usage)?, mark }
         }
+        "/history" => history(rest)?,
+        "/audit" => Command::Audit { with: PeerName::parse(one(word, rest)?).map_err(usage)? },
         "/trust" => Command::Trust { name: PeerName::parse(one(word, rest)?).map_err(usage)? },
         "/decline" => Command::Decline { offer: rest.to_owned() },
         "/invite" => {
@@ -131,6 +144,21 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
                 .hint("/msg NAME TEXT sends a message, /help lists all commands, /quit leaves"));
         }
     })
+}
+
+/// Reads `[NAME] [WORDS]` or `--search WORDS`.
+fn history(rest: &str) -> Result<Command, Failure> {
+    let (first, words) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let with = match first {
+        "" | "--search" => None,
+        name => Some(PeerName::parse(name).map_err(usage)?),
+    };
+    if first == "--search" && words.trim().is_empty() {
+        return Err(Failure::new(FailureKind::Usage, "/history --search needs WORDS"));
+    }
+    let words = words.trim();
+    let search = (!words.is_empty()).then(|| words.to_owned());
+    Ok(Command::History { with, limit: HISTORY_MESSAGES, before: None, search })
 }
 
 /// Reads what `get` takes: NAME:FILE or a digest.
@@ -218,6 +246,26 @@ mod tests {
         assert_eq!(run("/verify bob  --mark"), Command::Verify { name: name.clone(), mark: true });
         assert_eq!(run("/trust bob"), Command::Trust { name });
         for line in ["/verify", "/verify bob carol", "/verify bob mark", "/trust", "/trust a b"] {
+            assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
+        }
+    }
+
+    #[test]
+    fn the_history_is_of_somebody_or_of_everybody_and_perhaps_with_words() {
+        let bob = PeerName::parse("bob").unwrap();
+        let history = |with: Option<&PeerName>, search: Option<&str>| Command::History {
+            with: with.cloned(),
+            limit: HISTORY_MESSAGES,
+            before: None,
+            search: search.map(str::to_owned),
+        };
+        assert_eq!(run("/history bob"), history(Some(&bob), None));
+        assert_eq!(run("/history bob  dinner at"), history(Some(&bob), Some("dinner at")));
+        assert_eq!(run("/history --search dinner"), history(None, Some("dinner")));
+        assert_eq!(run("/history"), history(None, None));
+        assert_eq!(run("/audit bob"), Command::Audit { with: bob });
+        assert_eq!(parse("/inbox", Path::new("/")).unwrap(), Line::Inbox);
+        for line in ["/history --search", "/history B*b", "/audit", "/audit bob carol"] {
             assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
         }
     }

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, Command};
+use super::history::{self, OnDisk};
 use super::messages::{self, Fate, Written};
 use super::{account, catalogue, contacts, offers};
 use crate::seal::random::{self, OsRandom};
@@ -17,7 +18,7 @@ use crate::wire::message::{Body, Text};
 
 /// Where the rows of a command go.
 #[derive(Debug, Clone)]
-pub(super) struct Rows(mpsc::Sender<Event>);
+pub(super) struct Rows(pub(super) mpsc::Sender<Event>);
 
 impl Rows {
     /// Reports a row; waits while the face is busy. A face that is gone does not stop the command.
@@ -107,6 +108,9 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::Offers => offers::list(context, rows).await,
         Command::Accept { offer, folder, collision } => offers::accept(context, &offer, folder, collision, rows).await,
         Command::Decline { offer } => offers::decline(context, &offer).await,
+        Command::History { .. } | Command::Audit { .. } => OnDisk::of(context).answer(command, rows).await,
+        Command::Inbox => history::inbox(context, rows).await,
+        Command::MarkShown { ids } => history::mark_shown(context, ids).await,
         Command::Verify { name, mark } => contacts::verify(context, name, mark, rows).await,
         Command::Trust { name } => contacts::trust(context, name, rows).await,
         Command::Invite { name } => account::invite(context, name.as_ref(), rows).await,

@@ -33,6 +33,10 @@ pub struct Account {
     pub fingerprint: DirectoryFingerprint,
     /// What the session is for.
     pub kind: LoginKind,
+    /// Whether it takes what waits for this account: a resident does, and an errand that is for that.
+    pub collects_mail: bool,
+    /// Whether senders are told when their messages were on the screen.
+    pub sends_read_receipts: bool,
 }
 
 #[derive(Debug)]

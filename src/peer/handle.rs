@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::context::Context;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
+use crate::storage::history::Before;
 use crate::storage::partial_file::Collision;
 use crate::wire::ids::{FileDigest, FileName, MessageId, Password, PeerName};
 
@@ -70,6 +71,32 @@ pub enum Command {
         folder: PathBuf,
         /// What to do when there is a file of that name.
         collision: Collision,
+    },
+    /// What was said, oldest first. Rows: [`Event::History`].
+    History {
+        /// With whom; with everybody when there is none.
+        with: Option<PeerName>,
+        /// At most so many, the newest.
+        limit: u64,
+        /// Older ones only.
+        before: Option<Before>,
+        /// Those with all of these words, of which the last may be the beginning of one.
+        search: Option<String>,
+    },
+    /// What no screen has shown yet. Rows: [`Event::Message`], [`Event::Offer`], [`Event::OfferDeclined`], each after an
+    /// [`Event::Again`] when it was perhaps shown, then the other offers that wait for an answer. They stay new until
+    /// [`Command::MarkShown`].
+    Inbox,
+    /// Notes that these were on a screen.
+    MarkShown {
+        /// Their ids.
+        ids: Vec<MessageId>,
+    },
+    /// What this disk proves of a conversation. Rows: [`Event::Audit`], [`Event::AuditFinding`]; fails with
+    /// [`FailureKind::Integrity`] when something was lost, replayed or reordered.
+    Audit {
+        /// With whom.
+        with: PeerName,
     },
     /// Shows what is known of a person's key. Row: [`Event::Contact`].
     Verify {
@@ -202,9 +229,7 @@ impl PeerHandle {
     /// # Errors
     /// A [`Failure`] when the profile cannot be written.
     pub async fn mark_shown(&self, id: MessageId) -> Result<(), Failure> {
-        crate::storage::messages::mark_shown(self.context.database(), id, true).await?;
-        self.context.delivering.read.notify_one();
-        Ok(())
+        super::history::mark_shown(&self.context, vec![id]).await
     }
 
     /// The names of the people this account has talked to.

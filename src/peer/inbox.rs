@@ -15,7 +15,6 @@ use crate::clock::now_millis;
 use crate::seal::envelope;
 use crate::storage::messages::{self, Incoming, Receipted, Released};
 use crate::storage::{offers, prekeys, shares};
-use crate::wire::account::LoginKind;
 use crate::wire::directory::{PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::{GAP_HELD, OPEN_OFFERS_MAX};
@@ -25,9 +24,10 @@ use crate::wire::transfer::MessageAnswer;
 
 /// Takes a delivery. The directory forgets it only after a receipt.
 pub(super) async fn take(context: &Context, delivery: Delivery) -> PushAnswer {
-    let taken = match context.account.kind {
-        LoginKind::Resident => take_delivery(context, delivery).await,
-        LoginKind::Errand { .. } => take_own(context, delivery).await,
+    let taken = if context.account.collects_mail {
+        take_delivery(context, delivery).await
+    } else {
+        take_own(context, delivery).await
     };
     match taken {
         Ok(Some(receipt)) => Ok(PushReply::Receipt(Box::new(receipt))),

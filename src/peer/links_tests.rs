@@ -78,7 +78,14 @@ impl Side {
         let directory = DirectoryAddress { host: "directory.invalid".to_owned(), port: 1 };
         let (links, dialled) = Links::new(profile.identity().public());
         let context = Arc::new(Context {
-            account: Account { name, directory, fingerprint, kind },
+            account: Account {
+                name,
+                directory,
+                fingerprint,
+                kind,
+                collects_mail: kind == LoginKind::Resident,
+                sends_read_receipts: true,
+            },
             profile,
             endpoint,
             dials,

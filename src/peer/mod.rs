@@ -6,8 +6,10 @@ pub mod handle;
 
 pub mod directory_link;
 pub mod driver;
+pub mod history;
 
 mod account;
+mod audit;
 mod catalogue;
 mod commands;
 mod contacts;

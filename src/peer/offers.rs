@@ -1,5 +1,6 @@
 //! Sending a file: an offer that the other side accepts by fetching, or declines.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +102,13 @@ const STILL_ONLINE_INTERVAL: Duration = Duration::from_secs(25);
 
 /// Lists the offers that wait for an answer.
 pub(super) async fn list(context: &Context, rows: &Rows) -> Result<(), Failure> {
-    for OpenOffer { id, from, offer } in open_offers(context.database()).await? {
+    list_others(context, &HashSet::new(), rows).await
+}
+
+/// Lists the offers that wait for an answer but these.
+pub(super) async fn list_others(context: &Context, but: &HashSet<MessageId>, rows: &Rows) -> Result<(), Failure> {
+    let open = open_offers(context.database()).await?;
+    for OpenOffer { id, from, offer } in open.into_iter().filter(|offer| !but.contains(&offer.id)) {
         let Offer { name, size, digest } = offer;
         rows.row(Event::Offer { from, id, name, size: size.bytes(), digest }).await;
     }

@@ -1,5 +1,6 @@
 //! WHAT IS DECIDED: state machines; messages and time in, actions out; no I/O.
 
+pub mod audit;
 pub mod backoff;
 pub mod conversation;
 pub mod groups;

@@ -3,7 +3,9 @@
 pub mod moving;
 pub mod profile;
 
+pub mod audit;
 pub mod contacts;
+pub mod history;
 pub mod messages;
 pub mod offers;
 pub mod prekeys;

@@ -101,7 +101,8 @@ impl Records for SqlRecords<'_> {
         let number = self.insert("in", "held", from, message.sender, message)?;
         let update = "UPDATE message SET came_at = ?2, direct = ?3, arrivals = NOT ?3, late = ?4 WHERE number = ?1";
         let values = params![number, self.now.0.cast_signed(), self.is_direct, is_late];
-        self.sql.prepare_cached(update)?.execute(values).map(drop)
+        self.sql.prepare_cached(update)?.execute(values)?;
+        self.note_skipped(message)
     }
 
     fn held(&mut self, from: PeerKey) -> rusqlite::Result<Vec<(u64, MessageId)>> {
@@ -148,6 +149,15 @@ impl SqlRecords<'_> {
         let words = "INSERT INTO message_words (rowid, text) VALUES (?1, ?2)";
         self.sql.prepare_cached(words)?.execute(params![number, words_of(&message.body)])?;
         Ok(number)
+    }
+
+    /// Remembers for the audit which numbers before this message will not come.
+    fn note_skipped(&self, message: &InnerMessage) -> rusqlite::Result<()> {
+        let insert = "INSERT OR IGNORE INTO skipped_number (peer_key, sequence) VALUES (?1, ?2)";
+        for number in message.skipped.numbers().iter().filter(|&&number| number < message.sequence) {
+            self.sql.prepare_cached(insert)?.execute(params![message.sender.as_bytes(), number.cast_signed()])?;
+        }
+        Ok(())
     }
 
     /// Gives a message the last place on the screen.

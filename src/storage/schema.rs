@@ -103,4 +103,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- whether a message was opened with it
     ALTER TABLE prekey ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
     ",
+    "
+    -- numbers that a sender has said will not come, for the audit
+    CREATE TABLE skipped_number (
+        peer_key BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        PRIMARY KEY (peer_key, sequence)
+    ) STRICT, WITHOUT ROWID;
+    ",
 ];

@@ -165,6 +165,12 @@ impl Refusal {
         }
     }
 
+    /// The refusal of a number that was kept without its value.
+    #[must_use]
+    pub fn from_number(number: u16) -> Self {
+        RefusalOnWire { number, value: 0 }.into()
+    }
+
     fn value(self) -> u32 {
         match self {
             Self::WrongPassword { tries_left: value }

@@ -3,6 +3,7 @@
 mod accounts;
 mod chat;
 mod files;
+mod history;
 mod identity;
 mod program;
 mod renewal;

@@ -25,7 +25,9 @@ fn verbs_go_through_the_running_peer_and_never_take_its_session() {
         Some("received")
     );
     assert_eq!(std::fs::read(alice.folder().join("from bob.txt")).unwrap(), b"bob's bytes");
-    assert_eq!(names_of(&alice.rows("msg", &["bob", "hi", "there"]), "event"), ["stored"]);
+    // The link over which the file came carries it, unless that is gone already.
+    let sent = names_of(&alice.rows("msg", &["bob", "hi", "there"]), "event");
+    assert!(sent == ["delivered"] || sent == ["stored"], "{sent:?}");
     assert_eq!(bob_peer.messages(1), ["hi there"]);
 
     let send = Process::spawn(alice.command("send --json", &["bob", "from alice.txt"]));

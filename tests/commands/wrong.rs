@@ -265,10 +265,10 @@ fn a_peer_whose_input_is_closed_leaves_and_an_odd_log_filter_is_only_a_warning()
     alice.run("peer --json", &[]).expect_code(0);
 
     let mut command = alice.command("who", &[]);
-    command.env("QCHAT_LOG", "=,[garbage=");
+    command.env("QCHAT_DEBUG", "=,[garbage=");
     let outcome = Process::spawn(command).outcome();
     outcome.expect_code(0);
-    assert!(outcome.stderr.starts_with("warning: QCHAT_LOG"), "{}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("warning: QCHAT_DEBUG"), "{}", outcome.stderr);
 }
 
 #[test]

@@ -199,7 +199,14 @@ impl Machine {
     async fn admitted(self: &Arc<Self>, kind: LoginKind, admission: Admission) -> Result<TestPeer, LoginFailure> {
         let Place { address, fingerprint } = self.place;
         let directory = DirectoryAddress { host: address.ip().to_string(), port: address.port() };
-        let account = Account { name: self.name.clone(), directory, fingerprint, kind };
+        let account = Account {
+            name: self.name.clone(),
+            directory,
+            fingerprint,
+            kind,
+            collects_mail: kind == LoginKind::Resident,
+            sends_read_receipts: true,
+        };
         let peer = in_time(Peer::start(account, self.profile.clone(), &admission, Network::default())).await?;
         let handle = peer.handle();
         let heard = handle.events();

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::cli::args::{self, ExportIdentity, ImportIdentity};
+use crate::cli::entrance;
 use crate::cli::output::Output;
 use crate::cli::prompt;
 use crate::cli::settings::Settings;
@@ -80,16 +81,8 @@ pub(super) fn import(args: ImportIdentity, output: &Output) -> Result<(), Failur
 
 /// The account that is exported: it must have a key here.
 fn whose(settings: &Settings) -> Result<Whose, Failure> {
-    let directory = settings.server.directory.to_string();
-    let pinned = settings.home.pinned(&directory)?.or(settings.server.fingerprint);
-    let name = settings.user.clone();
-    match pinned {
-        Some(fingerprint) if settings.home.has_profile(fingerprint, &name) => {
-            Ok(Whose { name, directory, fingerprint })
-        }
-        _ => Err(Failure::new(FailureKind::Other, format!("{name} at {directory} has no key on this machine"))
-            .hint("--user, --server and --home say whose key; `qchat peer` makes one")),
-    }
+    let fingerprint = entrance::known_fingerprint(settings)?;
+    Ok(Whose { name: settings.user.clone(), directory: settings.server.directory.to_string(), fingerprint })
 }
 
 /// What was asked for on the command line must be what is in the file.

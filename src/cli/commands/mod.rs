@@ -3,6 +3,7 @@
 mod admin;
 mod demo;
 mod identity;
+mod look_back;
 mod peer;
 mod serve;
 mod verb;
@@ -46,6 +47,9 @@ async fn dispatch(verb: Verb, output: &Arc<Output>) -> Result<(), Failure> {
         Verb::Demo(demo) => demo::run(demo, output).await,
         Verb::ExportIdentity(args) => identity::export(args, output),
         Verb::ImportIdentity(args) => identity::import(args, output),
+        Verb::Inbox(args) => look_back::inbox(args, output).await,
+        Verb::History(args) => look_back::history(args, output).await,
+        Verb::Audit(args) => look_back::audit(args, output).await,
         verb => verb::run(verb, output).await,
     }
 }
@@ -56,9 +60,9 @@ fn log_to_stderr(look: &Look) {
         1 => "qchat=info",
         _ => "qchat=debug",
     };
-    let filter = std::env::var("QCHAT_LOG").unwrap_or_else(|_| level.to_owned());
+    let filter = std::env::var("QCHAT_DEBUG").unwrap_or_else(|_| level.to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|error| {
-        to_stderr(&format!("warning: QCHAT_LOG is not a log filter: {error}"));
+        to_stderr(&format!("warning: QCHAT_DEBUG is not a log filter: {error}"));
         tracing_subscriber::EnvFilter::new(level)
     });
     tracing_subscriber::fmt()

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::broadcast::error::RecvError;
@@ -11,11 +11,13 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::stop_signal;
+use crate::cli::activity_log::ActivityLog;
 use crate::cli::args;
 use crate::cli::editor::{self, Names, TerminalSettings};
-use crate::cli::entrance;
+use crate::cli::entrance::{self, Purpose};
 use crate::cli::exit;
 use crate::cli::local_socket::LocalSocket;
+use crate::cli::notices::Notices;
 use crate::cli::output::{Output, is_read_by_a_person};
 use crate::cli::prompt::can_ask;
 use crate::cli::settings::Settings;
@@ -23,16 +25,16 @@ use crate::cli::words::{self, Line};
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, PeerHandle};
-use crate::wire::account::LoginKind;
 use crate::wire::ids::MessageId;
 
 /// Runs a peer until its user quits, its input ends, or a newer login takes over.
 pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Failure> {
-    let settings = Settings::from_login(args.login)?;
+    let settings = Settings::from_login(args.login)?.reading(args.reading);
+    let log = args.log.map(|path| ActivityLog::open(&path, &settings.user)).transpose()?;
     let folder = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Other, format!("the current folder is gone: {error}")))?;
     let fingerprint = entrance::trusted_fingerprint(&settings, output).await?;
-    let peer = entrance::log_in(&settings, fingerprint, LoginKind::Resident, output).await?;
+    let peer = entrance::log_in(&settings, fingerprint, Purpose::Resident, output).await?;
     let socket = LocalSocket::bind(settings.home.local_socket(fingerprint, &settings.user))?;
     let handle = peer.handle();
     let events = handle.events();
@@ -56,6 +58,8 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
         folder,
         names,
         edits_lines,
+        log,
+        notices: Notices::default(),
         is_connected: true,
         shown_early: HashSet::new(),
         running: JoinSet::new(),
@@ -142,6 +146,9 @@ struct Face {
     /// For completion.
     names: Names,
     edits_lines: bool,
+    log: Option<ActivityLog>,
+    /// What a person is told of the states of their messages.
+    notices: Notices,
     is_connected: bool,
     /// Messages that were shown before their event came.
     shown_early: HashSet<MessageId>,
@@ -157,9 +164,11 @@ impl Face {
         self.show_waiting().await?;
         self.remind_of_offers().await?;
         loop {
+            let due = self.notices.deadline();
             tokio::select! {
                 line = lines.recv() => match line.map(|line| words::parse(&line, &self.folder)) {
                     Some(Ok(Line::Run(command))) => self.run(command).await,
+                    Some(Ok(Line::Inbox)) => self.inbox().await?,
                     Some(Ok(Line::Help)) => self.output.line(&words::help()),
                     Some(Ok(Line::Empty)) => {}
                     Some(Err(failure)) => self.output.failure(&failure),
@@ -167,9 +176,13 @@ impl Face {
                 },
                 event = events.recv() => match event {
                     Ok(event) => self.show(event).await?,
-                    Err(RecvError::Lagged(_)) => self.show_waiting().await?,
+                    Err(RecvError::Lagged(missed)) => {
+                        self.log(|log| log.note_overrun(missed));
+                        self.show_waiting().await?;
+                    }
                     Err(RecvError::Closed) => return Ok(()),
                 },
+                () = until(due) => self.tell_what_is_due(),
                 Some(_) = self.running.join_next() => {}
                 () = stop_signal() => return Err(Failure::new(FailureKind::Interrupted, "stopped")),
             }
@@ -206,7 +219,10 @@ impl Face {
 
     /// Starts a command; its rows appear as they come.
     async fn run(&mut self, command: Command) {
-        let lists = matches!(command, Command::Who | Command::Find { .. } | Command::Shared | Command::Offers);
+        let lists = matches!(
+            command,
+            Command::Who | Command::Find { .. } | Command::Shared | Command::Offers | Command::History { .. }
+        );
         let mut rows = self.handle.run(command).await;
         let (output, names) = (self.output.clone(), self.names.clone());
         self.running.spawn(async move {
@@ -217,7 +233,7 @@ impl Face {
                     // The fate of a message is an event of the peer, which shows it once; but that it still waits is
                     // worth a line.
                     queued @ Event::Queued { .. } if !output.is_json() => output.event(&queued),
-                    Event::Stored { .. } | Event::Delivered { .. } | Event::Queued { .. } => {}
+                    Event::Stored { .. } | Event::Queued { .. } | Event::Delivered { .. } | Event::Read { .. } => {}
                     Event::NotSent { .. } => was_told = true,
                     Event::Failed { failure } if !was_told => output.failure(&failure),
                     Event::Done if lists && is_empty => output.talk("* nothing"),
@@ -245,37 +261,88 @@ impl Face {
         Ok(())
     }
 
+    /// What no screen has shown yet, and offers that wait for an answer.
+    async fn inbox(&mut self) -> Result<(), Failure> {
+        let new = self.handle.not_shown().await?.len();
+        self.show_waiting().await?;
+        self.run(Command::Offers).await;
+        if new == 0 {
+            self.output.talk("* no new messages");
+        }
+        Ok(())
+    }
+
+    /// Tells which messages wait, and which of them have arrived.
+    fn tell_what_is_due(&mut self) {
+        for notice in self.notices.due(Instant::now()) {
+            self.output.aside(&notice.sentence());
+        }
+    }
+
+    /// Notes something in the activity log, if there is one.
+    fn log(&mut self, note: impl FnOnce(&mut ActivityLog) -> Option<String>) {
+        if let Some(warning) = self.log.as_mut().and_then(note) {
+            self.output.warning(&warning);
+        }
+    }
+
     async fn show(&mut self, event: Event) -> Result<(), Failure> {
         match &event {
             Event::LoggedIn { .. } => self.is_connected = true,
             Event::DirectoryLost { .. } => self.is_connected = false,
-            // Not worth a line while the directory is there: it is stored a moment later.
-            Event::Queued { .. } if self.is_connected && !self.output.is_json() => return Ok(()),
             _ => {}
         }
+        self.log(|log| log.note(&event));
         self.names.notice(&event);
         if message_id(&event).is_some_and(|id| self.shown_early.remove(&id)) {
             return Ok(());
         }
-        if self.show_message(&event).await?.is_none() {
+        if self.show_message(&event).await?.is_none() && !self.is_passed_over(&event) {
             self.output.event(&event);
         }
         Ok(())
     }
 
+    /// Whether an event is not worth a line of its own: a person is told only of messages that have to wait.
+    fn is_passed_over(&mut self, event: &Event) -> bool {
+        if self.output.is_json() {
+            return false;
+        }
+        if let Some(notice) = self.notices.notice(event, Instant::now()) {
+            self.output.aside(&notice.sentence());
+        }
+        match event {
+            Event::Queued { id, .. } if !self.is_connected => {
+                self.notices.told_queued(*id);
+                false
+            }
+            Event::Queued { .. } | Event::Stored { .. } | Event::Delivered { .. } | Event::Read { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Shows what must be shown exactly once. Notes before that it is about to be, and afterwards that it was: what a
     /// crash in between leaves is shown again with a word, because nobody can know.
-    async fn show_message(&self, event: &Event) -> Result<Option<MessageId>, Failure> {
+    async fn show_message(&mut self, event: &Event) -> Result<Option<MessageId>, Failure> {
         let Some(id) = message_id(event) else { return Ok(None) };
         self.handle.begin_showing(id).await?;
         self.output.event(event);
         self.handle.mark_shown(id).await?;
+        self.log(|log| log.note_shown(event));
         Ok(Some(id))
     }
 }
 
+/// Waits for a time; for ever when there is none.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The id of an event that is a message from somebody.
-fn message_id(event: &Event) -> Option<MessageId> {
+pub(super) fn message_id(event: &Event) -> Option<MessageId> {
     match event {
         Event::Message { id, .. } | Event::Offer { id, .. } | Event::OfferDeclined { id, .. } => Some(*id),
         _ => None,

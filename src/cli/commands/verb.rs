@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::stop_signal;
 use crate::cli::args::{self, AccountAction, Verb};
-use crate::cli::entrance;
+use crate::cli::entrance::{self, Purpose};
 use crate::cli::local_socket::LocalPeer;
 use crate::cli::output::Output;
 use crate::cli::prompt;
@@ -19,7 +19,6 @@ use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::Command;
 use crate::storage::partial_file::Collision;
-use crate::wire::account::LoginKind;
 use crate::wire::limits::TEXT_BYTES_MAX;
 
 /// Runs a verb to its end, or until the user stops it.
@@ -62,6 +61,9 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
         Verb::Account(args) => account(args.action)?,
         Verb::Admin(_)
+        | Verb::Inbox(_)
+        | Verb::History(_)
+        | Verb::Audit(_)
         | Verb::Serve(_)
         | Verb::Peer(_)
         | Verb::Demo(_)
@@ -129,8 +131,9 @@ async fn run_all(commands: Vec<Command>, settings: &Settings, output: &Output) -
     if let Some(first) = LocalPeer::connect(&socket).await? {
         return through_resident(commands, &socket, first, output).await;
     }
-    let collects = commands.iter().any(|command| matches!(command, Command::Send { .. }));
-    let peer = entrance::log_in(settings, fingerprint, LoginKind::Errand { collects }, output).await?;
+    let waits = commands.iter().any(|command| matches!(command, Command::Send { .. }));
+    let purpose = if waits { Purpose::Answer } else { Purpose::Errand };
+    let peer = entrance::log_in(settings, fingerprint, purpose, output).await?;
     as_errand(commands, peer, output).await?;
     if shares {
         output.talk("* files are served while your peer runs: `qchat peer`");
@@ -138,7 +141,7 @@ async fn run_all(commands: Vec<Command>, settings: &Settings, output: &Output) -
     Ok(())
 }
 
-async fn through_resident(
+pub(super) async fn through_resident(
     commands: Vec<Command>,
     socket: &std::path::Path,
     first: LocalPeer,
@@ -162,17 +165,14 @@ async fn through_resident(
     Ok(())
 }
 
-fn peer_stopped() -> Failure {
+pub(super) fn peer_stopped() -> Failure {
     Failure::new(FailureKind::Other, "the running peer stopped before it had answered")
 }
 
 async fn as_errand(commands: Vec<Command>, peer: Peer, output: &Output) -> Result<(), Failure> {
     let handle = peer.handle();
     let mut heard = handle.events();
-    let (finished, stop) = oneshot::channel::<()>();
     let work = async {
-        // Dropped at the end, however it comes: that stops the peer.
-        let _finished = finished;
         for command in commands {
             let mut events = handle.run(command).await;
             while let Some(event) = events.recv().await {
@@ -186,6 +186,17 @@ async fn as_errand(commands: Vec<Command>, peer: Peer, output: &Output) -> Resul
             }
         }
         Ok(())
+    };
+    beside(peer, work).await
+}
+
+/// Does some work while a peer runs, and stops the peer when it is done.
+pub(super) async fn beside(peer: Peer, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let (finished, stop) = oneshot::channel::<()>();
+    let work = async {
+        // Dropped at the end, however it comes: that stops the peer.
+        let _finished = finished;
+        work.await
     };
     let running = peer.run(async {
         // It only ever ends by being dropped.
@@ -207,7 +218,7 @@ fn show_warnings(heard: &mut broadcast::Receiver<Event>, output: &Output) {
 }
 
 /// Shows an event; the last one of a command gives its result.
-fn show(event: Event, output: &Output) -> Option<Result<(), Failure>> {
+pub(super) fn show(event: Event, output: &Output) -> Option<Result<(), Failure>> {
     match event {
         Event::Done => Some(Ok(())),
         Event::Failed { failure } => Some(Err(failure)),
@@ -228,6 +239,7 @@ fn is_talk(event: &Event) -> bool {
         event,
         Event::Stored { .. }
             | Event::Delivered { .. }
+            | Event::Read { .. }
             | Event::Queued { .. }
             | Event::Offered { .. }
             | Event::Note { .. }
