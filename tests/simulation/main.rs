@@ -23,4 +23,5 @@ mod shelf;
 mod weather;
 mod world;
 
+mod regressions;
 mod runs;

@@ -11,7 +11,7 @@ use qchat::protocol::lanes::Lanes;
 use qchat::protocol::prekeys::{self, Kept};
 use qchat::seal::identity::IdentityKey;
 use qchat::seal::random;
-use qchat::wire::account::SignedPrekey;
+use qchat::wire::account::{Identity, SignedPrekey};
 use qchat::wire::directory::DirectoryRequest;
 use qchat::wire::ids::{MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
 use qchat::wire::limits::REQUEST_DEADLINE;
@@ -74,6 +74,8 @@ pub(crate) struct Reply {
 pub(crate) enum Asked {
     Login,
     PutPrekey,
+    /// Which of our own prekeys is handed out.
+    OwnPrekey,
     /// What the directory does not have any more.
     Missing,
     Receipts(PeerKey, Vec<MessageId>),
@@ -107,6 +109,8 @@ pub(crate) struct Memory {
     pub(crate) published: Option<PrekeyId>,
     /// A prekey is on its way to the directory. Two at a time may arrive in the wrong order: see [`prekeys`].
     pub(crate) publishing: Option<PrekeyId>,
+    /// The directory is being asked which prekey it hands out.
+    is_checking: bool,
     backoff: Backoff,
     pub(crate) cached: BTreeMap<PeerKey, SignedPrekey>,
     pub(crate) failed_direct: BTreeSet<MessageId>,
@@ -332,6 +336,7 @@ impl Peer {
         self.memory.backoff.succeeded();
         self.memory.published = prekey;
         self.memory.publishing = None;
+        self.memory.is_checking = false;
         self.memory.cached.clear();
         self.memory.lanes.wake();
         self.rotate_if_due(scene);
@@ -355,6 +360,24 @@ impl Peer {
         let kept = Kept { id: publish.prekey.id, made: now, is_used: false };
         self.memory.publishing = Some(kept.id);
         self.write(scene, Work::KeepPrekey { kept, secret, publish });
+    }
+
+    /// Asks which prekey is handed out, because somebody has sealed to one that is not here.
+    pub(crate) fn check_prekey(&mut self, scene: &mut Scene) {
+        if self.directory().is_some() && self.memory.publishing.is_none() && !self.memory.is_checking {
+            self.memory.is_checking = true;
+            let name = self.name.clone();
+            self.ask_directory(scene, Asked::OwnPrekey, DirectoryRequest::Identify { name });
+        }
+    }
+
+    /// The answer, if there was one.
+    pub(crate) fn checked_prekey(&mut self, scene: &mut Scene, identity: Option<&Identity>) {
+        self.memory.is_checking = false;
+        if let Some(identity) = identity {
+            self.memory.published = identity.prekey.as_ref().map(|signed| signed.prekey.id);
+            self.rotate_if_due(scene);
+        }
     }
 
     // --- what it says

@@ -67,6 +67,9 @@ impl Peer {
                 self.came(scene, delivery.from, message, reply);
             }
             None => {
+                if secret.is_none() {
+                    self.check_prekey(scene);
+                }
                 scene.fact(Fact::CannotOpen { id: id.to_string() });
                 let receipt = self.receipt(scene, from, id, ReceiptKind::CannotOpen);
                 self.give_receipt(scene, reply, receipt);

@@ -111,6 +111,9 @@ impl Peer {
         match (asked, frame) {
             (Asked::Login, Frame::LoggedIn { prekey }) => self.logged_in(scene, prekey),
             (Asked::PutPrekey, Frame::Answer(Ok(_))) => self.memory.published = self.memory.publishing.take(),
+            (Asked::OwnPrekey, Frame::Answer(Ok(DirectoryReply::Identity(identity)))) => {
+                self.checked_prekey(scene, Some(&identity));
+            }
             (Asked::Missing, Frame::Answer(Ok(DirectoryReply::Missing { messages }))) => {
                 let known = self.disk.unreceipted();
                 let lost = known.into_iter().map(|(_, to, id)| (to, id)).filter(|(_, id)| messages.contains(id));
@@ -219,6 +222,7 @@ impl Peer {
                     scene.kill(link);
                 }
             }
+            Asked::OwnPrekey => self.checked_prekey(scene, None),
             Asked::Receipts(to, _) => {
                 self.memory.receipting.remove(&to);
                 self.later(scene, RECEIPTS_PAUSE, PeerEvent::Receipts);

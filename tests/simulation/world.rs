@@ -159,6 +159,14 @@ impl World {
         }
     }
 
+    /// Lets so much time pass.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let until = self.scene.now + time;
+        while self.scene.now < until {
+            self.step();
+        }
+    }
+
     fn somebody_writes(&mut self) {
         let (chance, weather) = (&mut self.scene.chance, &self.scene.weather);
         let by = if self.peers[0].is_up && chance.happens(weather.favourites) { 0 } else { chance.place(PEERS) };
