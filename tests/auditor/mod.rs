@@ -15,6 +15,7 @@
 //!   could not open it.
 //! * The writer numbers its next messages as it did the forgotten ones, until it hears how far the other side has seen:
 //!   messages of a number that was used before (`renumbered`), and the forgotten ones themselves, may come out of order.
+//!   Once it was told that one of its messages is `delivered`, it knows the highest number that had come by then.
 //!
 //! And without any backup, a message may come late when its number was named as missing, or its writer was told that
 //! it is `refused`: then it was no longer waited for.
@@ -100,6 +101,8 @@ struct Message {
     told: Vec<(usize, Stage)>,
     kept: Option<usize>,
     on_screen: Option<usize>,
+    /// The highest number that its recipient had when it came.
+    highest_then: u64,
     was_kept: bool,
     was_shown: bool,
     was_stored: bool,
@@ -119,6 +122,10 @@ struct Pair {
     by_ordinal: BTreeMap<u64, String>,
     by_number: BTreeMap<u64, Vec<String>>,
     screen: BTreeSet<u64>,
+    /// The highest number that came.
+    highest_kept: u64,
+    /// What the writer was told of it: it may use no such number again.
+    highest_told: u64,
 }
 
 /// Reads facts one by one.
@@ -182,6 +189,7 @@ impl Auditor {
         let pair = self.pairs.entry((by.to_owned(), to.to_owned())).or_default();
         pair.written += 1;
         let is_renumbered = number <= pair.highest_number;
+        let highest_told = pair.highest_told;
         pair.highest_number = pair.highest_number.max(number);
         pair.by_ordinal.insert(pair.written, id.to_owned());
         pair.by_number.entry(number).or_default().push(id.to_owned());
@@ -196,6 +204,10 @@ impl Auditor {
             ..Message::default()
         };
         self.messages.insert(id.to_owned(), message);
+        if number <= highest_told {
+            let sentence = format!("{by} gave {id} the number {number} after it was told that {to} has {highest_told}");
+            self.broken(Promise::Order, sentence);
+        }
     }
 
     fn told(&mut self, by: &str, id: &str, stage: Stage) {
@@ -209,6 +221,10 @@ impl Auditor {
         message.was_stored |= stage == Stage::Stored;
         message.was_refused |= stage == Stage::Refused;
         let (to, was_kept, was_shown) = (message.to.clone(), message.was_kept, message.was_shown);
+        if stage >= Stage::Delivered {
+            let pair = self.pairs.get_mut(&(by.to_owned(), to.clone())).expect("the message was written to it");
+            pair.highest_told = pair.highest_told.max(message.highest_then);
+        }
         if stage < before {
             self.broken(Promise::Stages, format!("{by} was told {before:?} of {id}, and then {stage:?}"));
         }
@@ -225,6 +241,10 @@ impl Auditor {
         let facts = self.facts;
         match self.messages.get_mut(id) {
             Some(message) if message.to == at => {
+                let pair = self.pairs.get_mut(&(message.by.clone(), at.to_owned()));
+                let pair = pair.expect("the message was written to it");
+                pair.highest_kept = pair.highest_kept.max(message.number);
+                message.highest_then = pair.highest_kept;
                 message.kept = Some(facts);
                 message.was_kept = true;
             }
@@ -269,12 +289,21 @@ impl Auditor {
     }
 
     fn peer_restored(&mut self, peer: &str, point: usize) {
+        for ((by, to), pair) in &mut self.pairs {
+            if by == peer {
+                pair.highest_told = 0;
+            }
+            if to == peer {
+                pair.highest_kept = 0;
+            }
+        }
         for message in self.messages.values_mut() {
             if message.by == peer {
                 message.told.retain(|&(at, _)| at <= point);
                 message.is_forgotten |= message.written_at > point;
             }
             if message.to == peer {
+                message.highest_then = 0; // it may be receipted again, by a disk that knows less
                 let came_after = |at: Option<usize>| at.is_some_and(|at| at > point);
                 if came_after(message.kept) {
                     message.kept = None;

@@ -120,6 +120,15 @@ fn a_number_that_is_used_again_keeps_no_order_but_the_next_new_one_does() {
 }
 
 #[test]
+fn a_writer_that_was_told_how_far_the_other_is_goes_on_above_it() {
+    let again = |id: &str, number| Fact::Written { by: ALICE.into(), to: BOB.into(), id: id.into(), number };
+    let start = [written(1), written(2), written(3), kept("m1"), kept("m2"), kept("m3"), restored(ALICE, 1)];
+    let told = [again("n2", 2), kept("n2"), told("n2", Stage::Delivered)];
+    check(&[&start[..], &told, &[again("n4", 4)]].concat(), &[]);
+    check(&[&start[..], &told, &[again("n3", 3)]].concat(), &[Promise::Order]);
+}
+
+#[test]
 fn a_log_without_sense_is_found() {
     check(&[shown("m1")], &[Promise::Sense]);
     check(&[written(1), written(1)], &[Promise::Sense]);
