@@ -126,6 +126,8 @@ struct Pair {
     highest_kept: u64,
     /// What the writer was told of it: it may use no such number again.
     highest_told: u64,
+    /// The last number that was named as missing: what is named is not waited for again.
+    named_up_to: u64,
 }
 
 /// Reads facts one by one.
@@ -280,11 +282,17 @@ impl Auditor {
     }
 
     fn named_missing(&mut self, at: &str, from: &str, first: u64, last: u64) {
-        let Some(pair) = self.pairs.get(&(from.to_owned(), at.to_owned())) else {
+        let Some(pair) = self.pairs.get_mut(&(from.to_owned(), at.to_owned())) else {
             return self.broken(Promise::Sense, format!("{at} misses messages of {from}, who wrote none"));
         };
         for id in pair.by_number.range(first..=last).flat_map(|(_, ids)| ids) {
             self.messages.get_mut(id).expect("a numbered message was written").was_named_missing = true;
+        }
+        let named_up_to = std::mem::replace(&mut pair.named_up_to, last);
+        if first <= named_up_to {
+            let sentence =
+                format!("{at} named {first} to {last} of {from} as missing after it had named {named_up_to}");
+            self.broken(Promise::Order, sentence);
         }
     }
 
@@ -295,6 +303,7 @@ impl Auditor {
             }
             if to == peer {
                 pair.highest_kept = 0;
+                pair.named_up_to = 0;
             }
         }
         for message in self.messages.values_mut() {

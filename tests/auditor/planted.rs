@@ -79,6 +79,14 @@ fn a_later_message_is_shown_first_only_when_the_earlier_was_named() {
 }
 
 #[test]
+fn a_number_is_named_as_missing_once() {
+    let start = [written(1), written(2), missing(1, 2)];
+    check(&[&start[..], &[missing(3, 3)]].concat(), &[]);
+    check(&[&start[..], &[missing(2, 3)]].concat(), &[Promise::Order]);
+    check(&[&start[..], &[restored(BOB, 1), missing(1, 1)]].concat(), &[]);
+}
+
+#[test]
 fn stages_that_go_back_are_untrue_or_do_not_end_are_found() {
     check(&[written(1), told("m1", Stage::Refused), told("m1", Stage::Stored)], &[Promise::Stages]);
     check(&[written(1), Fact::End], &[Promise::Stages]);
