@@ -107,6 +107,7 @@ struct Message {
     was_shown: bool,
     was_stored: bool,
     was_refused: bool,
+    refused_at: Option<usize>,
     was_named_missing: bool,
     is_forgotten: bool,
     is_renumbered: bool,
@@ -128,6 +129,7 @@ struct Pair {
     highest_told: u64,
     /// The last number that was named as missing: what is named is not waited for again.
     named_up_to: u64,
+    was_restored: bool,
 }
 
 /// Reads facts one by one.
@@ -221,7 +223,10 @@ impl Auditor {
         let before = message.told.last().map_or(Stage::Sending, |&(_, stage)| stage);
         message.told.push((facts, stage));
         message.was_stored |= stage == Stage::Stored;
-        message.was_refused |= stage == Stage::Refused;
+        if stage == Stage::Refused {
+            message.was_refused = true;
+            message.refused_at = message.refused_at.or(Some(facts));
+        }
         let (to, was_kept, was_shown) = (message.to.clone(), message.was_kept, message.was_shown);
         if stage >= Stage::Delivered {
             let pair = self.pairs.get_mut(&(by.to_owned(), to.clone())).expect("the message was written to it");
@@ -285,6 +290,7 @@ impl Auditor {
         let Some(pair) = self.pairs.get_mut(&(from.to_owned(), at.to_owned())) else {
             return self.broken(Promise::Sense, format!("{at} misses messages of {from}, who wrote none"));
         };
+        let should_know = (first..=last).find(|&number| !pair.was_restored && is_skipped(pair, &self.messages, number));
         for id in pair.by_number.range(first..=last).flat_map(|(_, ids)| ids) {
             self.messages.get_mut(id).expect("a numbered message was written").was_named_missing = true;
         }
@@ -294,10 +300,15 @@ impl Auditor {
                 format!("{at} named {first} to {last} of {from} as missing after it had named {named_up_to}");
             self.broken(Promise::Order, sentence);
         }
+        if let Some(number) = should_know {
+            let sentence = format!("{at} named {number} of {from} as missing, which later messages say was refused");
+            self.broken(Promise::Order, sentence);
+        }
     }
 
     fn peer_restored(&mut self, peer: &str, point: usize) {
         for ((by, to), pair) in &mut self.pairs {
+            pair.was_restored |= by == peer || to == peer;
             if by == peer {
                 pair.highest_told = 0;
             }
@@ -349,4 +360,16 @@ impl Auditor {
         }
         self.violations.append(&mut broken);
     }
+}
+
+/// Whether all that came after a number was written when its writer knew that it will not come, and so says it. A message
+/// names 64 numbers at most; where so many were refused, this asks for nothing.
+fn is_skipped(pair: &Pair, messages: &BTreeMap<String, Message>, number: u64) -> bool {
+    let of = |range: &[String]| range.iter().filter_map(|id| messages.get(id)).collect::<Vec<_>>();
+    let Some(refused_at) = pair.by_number.get(&number).and_then(|ids| of(ids).first()?.refused_at) else {
+        return false;
+    };
+    let later: Vec<_> = pair.by_number.range(number + 1..).flat_map(|(_, ids)| of(ids)).collect();
+    let refused = later.iter().filter(|message| message.was_refused).count();
+    refused < 32 && later.iter().filter(|message| message.was_kept).all(|message| message.written_at > refused_at)
 }

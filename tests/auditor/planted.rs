@@ -87,6 +87,14 @@ fn a_number_is_named_as_missing_once() {
 }
 
 #[test]
+fn what_was_refused_is_not_waited_for_by_what_was_written_later() {
+    let refused = told("m1", Stage::Refused);
+    let late = [written(1), refused.clone(), written(2), kept("m2"), missing(1, 1)];
+    check(&late, &[Promise::Order]);
+    check(&[written(1), written(2), refused, kept("m2"), missing(1, 1)], &[]);
+}
+
+#[test]
 fn stages_that_go_back_are_untrue_or_do_not_end_are_found() {
     check(&[written(1), told("m1", Stage::Refused), told("m1", Stage::Stored)], &[Promise::Stages]);
     check(&[written(1), Fact::End], &[Promise::Stages]);
