@@ -117,6 +117,9 @@ async fn open(context: &Context, delivery: &Delivery) -> Result<Option<InnerMess
     let header = &delivery.envelope.header;
     let Some(secret) = prekeys::secret(context.database(), header.prekey).await? else {
         tracing::warn!(from = %delivery.from, id = %header.id, "a message is sealed to a prekey that is not here");
+        if let Err(failure) = super::prekeys::replace_unknown(context).await {
+            tracing::warn!(%failure, "not known which prekey the directory hands out");
+        }
         return Ok(None);
     };
     match envelope::open(&secret, &delivery.envelope, &context.key()) {

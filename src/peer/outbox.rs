@@ -104,7 +104,7 @@ impl Sender {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        self.lanes.next_wake().map(|at| self.started + at)
+        self.lanes.next_wake(self.now()).map(|at| self.started + at)
     }
 
     fn begin_session(&mut self) {

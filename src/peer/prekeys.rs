@@ -36,6 +36,12 @@ pub(super) async fn refresh(context: &Context, published: Option<PrekeyId>) -> R
     Ok(Some(secret.id()))
 }
 
+/// Somebody sealed to a prekey that is not here: perhaps the directory hands out another one than it was given last.
+pub(super) async fn replace_unknown(context: &Context) -> Result<(), Failure> {
+    let published = context.identify(&context.account.name).await?.prekey;
+    refresh(context, published.map(|signed| signed.prekey.id)).await.map(drop)
+}
+
 /// Keeps the prekey fresh for as long as a session lasts.
 pub(super) async fn keep_fresh(context: Arc<Context>, mut published: Option<PrekeyId>) {
     loop {

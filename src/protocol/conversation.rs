@@ -197,10 +197,11 @@ pub fn settle<R: Records>(records: &mut R, to: PeerKey, id: MessageId, fate: Fat
 /// Takes a receipt, whose signature the caller has checked. The stage that its message has come to, when that is another.
 #[expect(clippy::missing_errors_doc, reason = "see `write`")]
 pub fn take_receipt<R: Records>(records: &mut R, receipt: &Receipt) -> Result<Option<Stage>, R::Error> {
-    if records.sent(receipt.by, receipt.id)?.is_none() {
+    let mut conversation = records.conversation(receipt.by)?;
+    // A stranger's receipt; but somebody we talk to may mean a message that was forgotten with a restored disk.
+    if conversation == Conversation::default() && records.sent(receipt.by, receipt.id)?.is_none() {
         return Ok(None);
     }
-    let mut conversation = records.conversation(receipt.by)?;
     let seen = receipt.highest.min(SEQUENCE_MAX);
     if conversation.last < seen {
         conversation.last = seen;

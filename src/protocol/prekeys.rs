@@ -1,5 +1,10 @@
 //! When a prekey is replaced, and when the private half of an old one is deleted: what is deleted cannot be stolen, so
 //! the sooner, the fewer messages can be read by whoever copies the disk.
+//!
+//! One prekey at a time is on its way to the directory. Of two, the older may arrive last, be handed out, and have no
+//! private half any more: everything sealed to it comes back as "cannot open" and is sealed to it again, so the mailbox is
+//! never drained, and its owner never hears which prekey is handed out. So who gets an envelope to a prekey that is not
+//! here asks the directory for its own, one question at a time, and lets [`is_new_one_due`] judge the answer.
 
 use crate::wire::ids::{PrekeyId, UnixMillis};
 

@@ -15,6 +15,7 @@
 //!   could not open it.
 //! * The writer numbers its next messages as it did the forgotten ones, until it hears how far the other side has seen:
 //!   messages of a number that was used before (`renumbered`), and the forgotten ones themselves, may come out of order.
+//!   Once it was told that one of its messages is `delivered`, it knows the highest number that had come by then.
 //!
 //! And without any backup, a message may come late when its number was named as missing, or its writer was told that
 //! it is `refused`: then it was no longer waited for.
@@ -27,7 +28,7 @@ mod planted;
 
 /// How far a message has come, as its writer is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub(crate) enum Stage {
     Sending,
     Stored,
     Refused,
@@ -37,7 +38,7 @@ pub enum Stage {
 
 /// Something that was seen from outside, in the order of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A message is on its writer's disk. It is the `number`th to that recipient, counted from 1.
     Written { by: String, to: String, id: String, number: u64 },
     /// The writer was told how far a message has come.
@@ -62,7 +63,7 @@ pub enum Fact {
 
 /// Which promise is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Promise {
+pub(crate) enum Promise {
     /// I1.
     NothingLost,
     /// I2.
@@ -77,9 +78,9 @@ pub enum Promise {
 
 /// A broken promise, as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    pub promise: Promise,
-    pub sentence: String,
+pub(crate) struct Violation {
+    pub(crate) promise: Promise,
+    pub(crate) sentence: String,
 }
 
 impl fmt::Display for Violation {
@@ -100,10 +101,13 @@ struct Message {
     told: Vec<(usize, Stage)>,
     kept: Option<usize>,
     on_screen: Option<usize>,
+    /// The highest number that its recipient had when it came.
+    highest_then: u64,
     was_kept: bool,
     was_shown: bool,
     was_stored: bool,
     was_refused: bool,
+    refused_at: Option<usize>,
     was_named_missing: bool,
     is_forgotten: bool,
     is_renumbered: bool,
@@ -119,11 +123,18 @@ struct Pair {
     by_ordinal: BTreeMap<u64, String>,
     by_number: BTreeMap<u64, Vec<String>>,
     screen: BTreeSet<u64>,
+    /// The highest number that came.
+    highest_kept: u64,
+    /// What the writer was told of it: it may use no such number again.
+    highest_told: u64,
+    /// The last number that was named as missing: what is named is not waited for again.
+    named_up_to: u64,
+    was_restored: bool,
 }
 
 /// Reads facts one by one.
 #[derive(Debug, Default)]
-pub struct Auditor {
+pub(crate) struct Auditor {
     facts: usize,
     has_kept: bool,
     messages: BTreeMap<String, Message>,
@@ -132,8 +143,7 @@ pub struct Auditor {
 }
 
 /// Reads a whole log.
-#[cfg_attr(not(test), expect(dead_code, reason = "the simulation reads fact by fact"))]
-pub fn audit(facts: &[Fact]) -> Vec<Violation> {
+pub(crate) fn audit(facts: &[Fact]) -> Vec<Violation> {
     let mut auditor = Auditor::default();
     for fact in facts {
         auditor.hear(fact);
@@ -143,23 +153,17 @@ pub fn audit(facts: &[Fact]) -> Vec<Violation> {
 
 impl Auditor {
     /// How many facts it has heard: the point of a backup that is taken now.
-    pub fn point(&self) -> usize {
+    pub(crate) fn point(&self) -> usize {
         self.facts
     }
 
     /// What is broken so far.
-    pub fn violations(&self) -> &[Violation] {
+    pub(crate) fn violations(&self) -> &[Violation] {
         &self.violations
     }
 
-    /// How far the writer of a message thinks that it has come.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever prints a log"))]
-    pub fn stage(&self, id: &str) -> Option<Stage> {
-        self.messages.get(id)?.told.last().map(|&(_, stage)| stage)
-    }
-
     /// Takes the next fact of the log.
-    pub fn hear(&mut self, fact: &Fact) {
+    pub(crate) fn hear(&mut self, fact: &Fact) {
         self.facts += 1;
         match fact {
             Fact::Written { by, to, id, number } => self.written(by, to, id, *number),
@@ -189,6 +193,7 @@ impl Auditor {
         let pair = self.pairs.entry((by.to_owned(), to.to_owned())).or_default();
         pair.written += 1;
         let is_renumbered = number <= pair.highest_number;
+        let highest_told = pair.highest_told;
         pair.highest_number = pair.highest_number.max(number);
         pair.by_ordinal.insert(pair.written, id.to_owned());
         pair.by_number.entry(number).or_default().push(id.to_owned());
@@ -203,6 +208,10 @@ impl Auditor {
             ..Message::default()
         };
         self.messages.insert(id.to_owned(), message);
+        if number <= highest_told {
+            let sentence = format!("{by} gave {id} the number {number} after it was told that {to} has {highest_told}");
+            self.broken(Promise::Order, sentence);
+        }
     }
 
     fn told(&mut self, by: &str, id: &str, stage: Stage) {
@@ -214,8 +223,15 @@ impl Auditor {
         let before = message.told.last().map_or(Stage::Sending, |&(_, stage)| stage);
         message.told.push((facts, stage));
         message.was_stored |= stage == Stage::Stored;
-        message.was_refused |= stage == Stage::Refused;
+        if stage == Stage::Refused {
+            message.was_refused = true;
+            message.refused_at = message.refused_at.or(Some(facts));
+        }
         let (to, was_kept, was_shown) = (message.to.clone(), message.was_kept, message.was_shown);
+        if stage >= Stage::Delivered {
+            let pair = self.pairs.get_mut(&(by.to_owned(), to.clone())).expect("the message was written to it");
+            pair.highest_told = pair.highest_told.max(message.highest_then);
+        }
         if stage < before {
             self.broken(Promise::Stages, format!("{by} was told {before:?} of {id}, and then {stage:?}"));
         }
@@ -232,6 +248,10 @@ impl Auditor {
         let facts = self.facts;
         match self.messages.get_mut(id) {
             Some(message) if message.to == at => {
+                let pair = self.pairs.get_mut(&(message.by.clone(), at.to_owned()));
+                let pair = pair.expect("the message was written to it");
+                pair.highest_kept = pair.highest_kept.max(message.number);
+                message.highest_then = pair.highest_kept;
                 message.kept = Some(facts);
                 message.was_kept = true;
             }
@@ -259,27 +279,51 @@ impl Auditor {
             let later = later.clone();
             self.broken(
                 Promise::Order,
-                format!("{at} showed {later} and then {id}, which {by} wrote before it, and did not name it as missing"),
+                format!(
+                    "{at} showed {later} and then {id}, which {by} wrote before it, and did not name it as missing"
+                ),
             );
         }
     }
 
     fn named_missing(&mut self, at: &str, from: &str, first: u64, last: u64) {
-        let Some(pair) = self.pairs.get(&(from.to_owned(), at.to_owned())) else {
+        let Some(pair) = self.pairs.get_mut(&(from.to_owned(), at.to_owned())) else {
             return self.broken(Promise::Sense, format!("{at} misses messages of {from}, who wrote none"));
         };
+        let should_know = (first..=last).find(|&number| !pair.was_restored && is_skipped(pair, &self.messages, number));
         for id in pair.by_number.range(first..=last).flat_map(|(_, ids)| ids) {
             self.messages.get_mut(id).expect("a numbered message was written").was_named_missing = true;
+        }
+        let named_up_to = std::mem::replace(&mut pair.named_up_to, last);
+        if first <= named_up_to {
+            let sentence =
+                format!("{at} named {first} to {last} of {from} as missing after it had named {named_up_to}");
+            self.broken(Promise::Order, sentence);
+        }
+        if let Some(number) = should_know {
+            let sentence = format!("{at} named {number} of {from} as missing, which later messages say was refused");
+            self.broken(Promise::Order, sentence);
         }
     }
 
     fn peer_restored(&mut self, peer: &str, point: usize) {
+        for ((by, to), pair) in &mut self.pairs {
+            pair.was_restored |= by == peer || to == peer;
+            if by == peer {
+                pair.highest_told = 0;
+            }
+            if to == peer {
+                pair.highest_kept = 0;
+                pair.named_up_to = 0;
+            }
+        }
         for message in self.messages.values_mut() {
             if message.by == peer {
                 message.told.retain(|&(at, _)| at <= point);
                 message.is_forgotten |= message.written_at > point;
             }
             if message.to == peer {
+                message.highest_then = 0; // it may be receipted again, by a disk that knows less
                 let came_after = |at: Option<usize>| at.is_some_and(|at| at > point);
                 if came_after(message.kept) {
                     message.kept = None;
@@ -300,7 +344,8 @@ impl Auditor {
             let Message { by, to, number, .. } = message;
             let stage = message.told.last().map_or(Stage::Sending, |&(_, stage)| stage);
             if !message.is_forgotten && stage < Stage::Refused {
-                let sentence = format!("{by} was last told {stage:?} of {id} (number {number} to {to}): that is no end");
+                let sentence =
+                    format!("{by} was last told {stage:?} of {id} (number {number} to {to}): that is no end");
                 broken.push(Violation { promise: Promise::Stages, sentence });
             }
             let is_promised = if message.is_forgotten {
@@ -315,4 +360,16 @@ impl Auditor {
         }
         self.violations.append(&mut broken);
     }
+}
+
+/// Whether all that came after a number was written when its writer knew that it will not come, and so says it. A message
+/// names 64 numbers at most; where so many were refused, this asks for nothing.
+fn is_skipped(pair: &Pair, messages: &BTreeMap<String, Message>, number: u64) -> bool {
+    let of = |range: &[String]| range.iter().filter_map(|id| messages.get(id)).collect::<Vec<_>>();
+    let Some(refused_at) = pair.by_number.get(&number).and_then(|ids| of(ids).first()?.refused_at) else {
+        return false;
+    };
+    let later: Vec<_> = pair.by_number.range(number + 1..).flat_map(|(_, ids)| of(ids)).collect();
+    let refused = later.iter().filter(|message| message.was_refused).count();
+    refused < 32 && later.iter().filter(|message| message.was_kept).all(|message| message.written_at > refused_at)
 }

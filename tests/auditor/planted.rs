@@ -79,6 +79,22 @@ fn a_later_message_is_shown_first_only_when_the_earlier_was_named() {
 }
 
 #[test]
+fn a_number_is_named_as_missing_once() {
+    let start = [written(1), written(2), missing(1, 2)];
+    check(&[&start[..], &[missing(3, 3)]].concat(), &[]);
+    check(&[&start[..], &[missing(2, 3)]].concat(), &[Promise::Order]);
+    check(&[&start[..], &[restored(BOB, 1), missing(1, 1)]].concat(), &[]);
+}
+
+#[test]
+fn what_was_refused_is_not_waited_for_by_what_was_written_later() {
+    let refused = told("m1", Stage::Refused);
+    let late = [written(1), refused.clone(), written(2), kept("m2"), missing(1, 1)];
+    check(&late, &[Promise::Order]);
+    check(&[written(1), written(2), refused, kept("m2"), missing(1, 1)], &[]);
+}
+
+#[test]
 fn stages_that_go_back_are_untrue_or_do_not_end_are_found() {
     check(&[written(1), told("m1", Stage::Refused), told("m1", Stage::Stored)], &[Promise::Stages]);
     check(&[written(1), Fact::End], &[Promise::Stages]);
@@ -117,6 +133,15 @@ fn a_number_that_is_used_again_keeps_no_order_but_the_next_new_one_does() {
     let start = [written(1), written(2), restored(ALICE, 1), again("n2", 2), again("n3", 3), again("n4", 4)];
     check(&[&start[..], &[shown("n3"), shown("m2"), shown("n2")]].concat(), &[]);
     check(&[&start[..], &[shown("n4"), shown("n3")]].concat(), &[Promise::Order]);
+}
+
+#[test]
+fn a_writer_that_was_told_how_far_the_other_is_goes_on_above_it() {
+    let again = |id: &str, number| Fact::Written { by: ALICE.into(), to: BOB.into(), id: id.into(), number };
+    let start = [written(1), written(2), written(3), kept("m1"), kept("m2"), kept("m3"), restored(ALICE, 1)];
+    let told = [again("n2", 2), kept("n2"), told("n2", Stage::Delivered)];
+    check(&[&start[..], &told, &[again("n4", 4)]].concat(), &[]);
+    check(&[&start[..], &told, &[again("n3", 3)]].concat(), &[Promise::Order]);
 }
 
 #[test]

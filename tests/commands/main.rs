@@ -1,5 +1,8 @@
 //! The real binary from outside: processes, pipes, signals, terminals, exit codes. Nothing here calls the library.
 
+#[path = "../auditor/mod.rs"]
+mod auditor;
+
 mod accounts;
 mod chat;
 mod files;
@@ -8,7 +11,9 @@ mod identity;
 mod program;
 mod renewal;
 mod secrets;
+mod survival;
 mod terminal;
 mod trust;
 mod verbs;
+mod wiretap;
 mod wrong;

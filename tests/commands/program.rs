@@ -71,9 +71,14 @@ impl World {
     }
 
     pub(super) fn directory_at(&self, listen: &str) -> Directory {
+        self.directory_that(listen, "")
+    }
+
+    /// A directory with more flags.
+    pub(super) fn directory_that(&self, listen: &str, flags: &str) -> Directory {
         let (cert, data) = (self.path("cert"), self.path("data"));
         let (cert, data) = (cert.display(), data.display());
-        let serve = self.qchat(&format!("serve --cert {cert} --data {data} --listen {listen} --json"));
+        let serve = self.qchat(&format!("serve --cert {cert} --data {data} --listen {listen} --json {flags}"));
         let mut process = Process::spawn(serve);
         let listening = process.event("listening");
         let address = text(&listening, "address").parse().expect("the directory's address");
@@ -244,6 +249,14 @@ impl Process {
         panic!("it ended without `{kind}`; it printed:\n{}\n{}", self.printed.join("\n"), self.take_stderr());
     }
 
+    /// The next event, if one comes within a time; `None` also at the end of its output.
+    pub(super) fn event_within(&mut self, time: Duration) -> Option<Value> {
+        let line = self.lines.recv_timeout(time).ok()?;
+        let event = json(&line);
+        self.printed.push(line);
+        Some(event)
+    }
+
     /// The texts of the next messages.
     #[track_caller]
     pub(super) fn messages(&mut self, count: usize) -> Vec<String> {
@@ -282,7 +295,8 @@ impl Process {
         Outcome { code: status.code(), stdout: self.printed.join("\n"), stderr: self.take_stderr() }
     }
 
-    fn take_stderr(&mut self) -> String {
+    /// What it wrote to standard error, once it has ended.
+    pub(super) fn take_stderr(&mut self) -> String {
         self.stderr.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
     }
 }
@@ -346,6 +360,20 @@ pub(super) fn content(bytes: usize) -> Vec<u8> {
         state.to_le_bytes()
     });
     words.take(bytes).collect()
+}
+
+/// Everything that lies in a folder, as one piece.
+pub(super) fn all_bytes_below(folder: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for name in names_in(folder) {
+        let path = folder.join(name);
+        if path.is_dir() {
+            bytes.extend(all_bytes_below(&path));
+        } else if path.is_file() {
+            bytes.extend(std::fs::read(&path).expect("a file of ours"));
+        }
+    }
+    bytes
 }
 
 /// The names of what lies in a folder, hidden files too.

@@ -105,6 +105,7 @@ fn control_c_empties_the_line_and_control_d_leaves() {
     terminal.types("/msg bob never sent");
     terminal.shows("never sent");
     terminal.presses(ControlCode::EndOfText);
+    terminal.shows("\n"); // not the prompt of the line that was given up
     terminal.shows("alice> ");
     terminal.types_line("/msg bob sent");
 
