@@ -84,7 +84,8 @@ pub enum Event {
         /// What it is.
         what: What,
     },
-    /// A message of ours was on its recipient's screen: they have signed that.
+    /// A message of ours was on its recipient's screen: they have signed that. [`Self::Delivered`] may not have come
+    /// before: the later word takes the place of the earlier at the directory.
     Read {
         /// For whom.
         to: PeerName,
