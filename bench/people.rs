@@ -1,9 +1,6 @@
-//! A real directory in a process of its own, and clients made by hand: honest ones, whose waiting is measured.
+//! Clients of a directory made by hand: honest ones, whose waiting is measured.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -20,85 +17,18 @@ use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, Dir
 use qchat::wire::ids::{DirectoryFingerprint, MessageId, Password, PeerName, PrekeyId};
 use qchat::wire::message::{Envelope, EnvelopeHeader};
 use qchat::wire::refusal::CloseCode;
-use serde::Deserialize;
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::directory_process::Place;
+
 /// The password of every honest account.
-const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 /// Between two exchanges of the honest people: they are to notice a load, not to be one.
 const PAUSE: Duration = Duration::from_millis(20);
 
 const ERRAND: LoginKind = LoginKind::Errand { collects: false };
-
-/// Where a directory is, and which one it is.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(crate) struct Place {
-    pub(crate) address: SocketAddr,
-    fingerprint: DirectoryFingerprint,
-}
-
-/// `qchat serve` in a throw-away folder. It stops when its standard input is closed, also when this process is killed.
-pub(crate) struct DirectoryProcess {
-    pub(crate) place: Place,
-    child: Child,
-    folder: TempDir,
-}
-
-impl DirectoryProcess {
-    pub(crate) fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_qchat"))
-            .args(["serve", "--json", "--listen", "127.0.0.1:0", "--stop-with-stdin", "--cert"])
-            .arg(folder.path().join("certs"))
-            .arg("--data")
-            .arg(folder.path().join("data"))
-            .env("QCHAT_LOG", "warn,qchat::directory=info")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(folder.path().join("log"))?)
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("it has a standard output")?).read_line(&mut line)?;
-        let place = serde_json::from_str(&line).context("the directory does not say where it listens")?;
-        Ok(Self { place, child, folder })
-    }
-
-    /// Physical memory that it holds now.
-    pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
-    }
-
-    /// Datagrams that the kernel threw away because the directory did not read them in time.
-    pub(crate) fn datagrams_dropped(&self) -> anyhow::Result<u64> {
-        let port = format!(":{:04X}", self.place.address.port());
-        let sockets = fs::read_to_string("/proc/net/udp")?;
-        let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let ours = fields.into_iter().find(|fields| fields.get(1).is_some_and(|local| local.ends_with(&port)));
-        let dropped = ours.context("the directory has no socket")?;
-        Ok(dropped.last().context("a line has fields")?.parse()?)
-    }
-
-    /// Passwords that were hashed and found wrong.
-    pub(crate) fn wrong_passwords_hashed(&self) -> anyhow::Result<usize> {
-        let log = fs::read_to_string(self.folder.path().join("log"))?;
-        Ok(log.lines().filter(|line| line.contains("wrong password")).count())
-    }
-}
-
-impl Drop for DirectoryProcess {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        if let Err(error) = self.child.wait() {
-            tracing::warn!(%error, "the directory is not waited for");
-        }
-    }
-}
 
 /// Somebody at an address of their own, connected and not logged in.
 pub(crate) struct Client {
@@ -152,7 +82,7 @@ pub(crate) fn errand(identity: &IdentityKey, place: Place, connection: &Connecti
     login(identity, place.fingerprint, connection, name, ERRAND)
 }
 
-fn login(
+pub(crate) fn login(
     identity: &IdentityKey,
     directory: DirectoryFingerprint,
     connection: &Connection,
@@ -298,9 +228,4 @@ async fn answer_pushes(connection: Connection, read: mpsc::Sender<MessageId>) {
 
 fn millis(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
-}
-
-/// A runtime with one thread, so that honest people and attackers do not wait for each other.
-pub(crate) fn one_thread() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
