@@ -19,14 +19,14 @@ use qchat::transport::endpoint::Endpoint;
 use qchat::wire::account::{LoginKind, SignedPrekey};
 use qchat::wire::directory::{DirectoryPush, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{MessageId, PeerName};
-use qchat::wire::message::{Body, Envelope, InnerMessage, Receipt, ReceiptKind, SignedReceipt, Skipped, Text};
+use qchat::wire::message::{Body, Envelope, InnerMessage, SignedReceipt, Skipped, Text};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::directory_process::{DirectoryProcess, Place, data_of};
-use crate::people::{ask, connect, endpoint, login};
+use crate::people::{ask, connect, endpoint, login, sign_receipt};
 
 /// Logins under way at a time: half of what a directory lets one address have.
 const LOGINS_AT_ONCE: usize = 32;
@@ -80,21 +80,7 @@ impl Person {
     /// Opens an envelope and says what became of it.
     fn receive(&self, envelope: &Envelope) -> SignedReceipt {
         let opened = envelope::open(&self.secret, envelope, &self.identity.public());
-        let (kind, sequence) = match opened {
-            Ok(message) => (ReceiptKind::Delivered, message.sequence),
-            Err(_) => (ReceiptKind::CannotOpen, 0),
-        };
-        let header = &envelope.header;
-        let said = Receipt {
-            by: self.identity.public(),
-            to: header.sender,
-            id: header.id,
-            sequence,
-            highest: sequence,
-            kind,
-            at: now_millis(),
-        };
-        receipt::sign(&self.identity, said)
+        sign_receipt(&self.identity, &envelope.header, opened.ok().map(|message| message.sequence))
     }
 
     /// Waits for the next push to this person, answers it as a peer does, and says what it was.

@@ -8,6 +8,7 @@ use qchat::clock::now_millis;
 use qchat::seal::identity::{IdentityKey, Label, login_statement};
 use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
+use qchat::seal::receipt;
 use qchat::transport::connection::Connection;
 use qchat::transport::endpoint::Endpoint;
 use qchat::transport::tuning::Network;
@@ -15,7 +16,7 @@ use qchat::transport::verify::AnnouncedDials;
 use qchat::wire::account::{Login, LoginKind};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{DirectoryFingerprint, MessageId, Password, PeerName, PrekeyId};
-use qchat::wire::message::{Envelope, EnvelopeHeader};
+use qchat::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind, SignedReceipt};
 use qchat::wire::refusal::CloseCode;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -52,6 +53,10 @@ impl Client {
     /// A login that proves this client's key on this connection.
     pub(crate) fn login(&self, name: &PeerName, kind: LoginKind) -> Login {
         login(&self.identity, self.fingerprint, &self.connection, name, kind)
+    }
+
+    fn identity_again(&self) -> IdentityKey {
+        IdentityKey::from_seed(self.identity.seed())
     }
 
     async fn register(&self, name: &PeerName, kind: LoginKind) -> anyhow::Result<()> {
@@ -154,8 +159,8 @@ impl HonestPeople {
         reader.ask(DirectoryRequest::PutPrekey(Box::new(prekey))).await?;
         let (read, arrived) = mpsc::channel(16);
         let mut pushes = JoinSet::new();
-        pushes.spawn(answer_pushes(writer.connection.clone(), mpsc::channel(1).0));
-        pushes.spawn(answer_pushes(reader.connection.clone(), read));
+        pushes.spawn(answer_pushes(writer.connection.clone(), writer.identity_again(), mpsc::channel(1).0));
+        pushes.spawn(answer_pushes(reader.connection.clone(), reader.identity_again(), read));
         Ok(Self { place, comer, comer_name, writer, reader, reader_name, prekey: prekey_id, arrived, sent: 0, pushes })
     }
 
@@ -209,21 +214,39 @@ impl HonestPeople {
     }
 }
 
-/// Takes whatever the directory pushes, until the connection ends.
-async fn answer_pushes(connection: Connection, read: mpsc::Sender<MessageId>) {
-    let taken: PushAnswer = Ok(PushReply::Taken);
+/// Takes whatever the directory pushes, until the connection ends. Nothing that comes can be opened.
+async fn answer_pushes(connection: Connection, identity: IdentityKey, read: mpsc::Sender<MessageId>) {
     while let Ok(mut stream) = connection.accept_stream().await {
         let Ok(push) = stream.read_frame().await else { return };
-        if let DirectoryPush::Delivery(delivery) = push
-            && read.send(delivery.envelope.header.id).await.is_err()
-        {
-            return;
+        let mut reply = PushReply::Taken;
+        if let DirectoryPush::Delivery(delivery) = push {
+            let header = delivery.envelope.header;
+            reply = PushReply::Receipt(Box::new(sign_receipt(&identity, &header, None)));
+            if read.send(header.id).await.is_err() {
+                return;
+            }
         }
-        if stream.write_frame(&taken).await.is_err() {
+        let answer: PushAnswer = Ok(reply);
+        if stream.write_frame(&answer).await.is_err() {
             return;
         }
         stream.finish();
     }
+}
+
+/// What a recipient says of a message: its number, or that it cannot be opened.
+pub(crate) fn sign_receipt(identity: &IdentityKey, header: &EnvelopeHeader, sequence: Option<u64>) -> SignedReceipt {
+    let number = sequence.unwrap_or(0);
+    let said = Receipt {
+        by: identity.public(),
+        to: header.sender,
+        id: header.id,
+        sequence: number,
+        highest: number,
+        kind: if sequence.is_some() { ReceiptKind::Delivered } else { ReceiptKind::CannotOpen },
+        at: now_millis(),
+    };
+    receipt::sign(identity, said)
 }
 
 fn millis(since: Instant) -> f64 {
