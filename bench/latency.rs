@@ -71,7 +71,8 @@ pub(crate) fn measure(settings: Settings) -> anyhow::Result<Latency> {
 fn tell(through_directory: &[Round], over_link: &[Round]) -> anyhow::Result<Latency> {
     let count = |rounds: &[Round]| rounds.iter().map(|round| round.waits.len()).sum::<usize>();
     let stored = |rounds: &[Round]| rounds.iter().map(|round| round.stored).sum::<usize>();
-    ensure!(stored(through_directory) == count(through_directory), "some messages did not go through the directory");
+    // Not every one: a receipt that overtakes the directory's answer makes a message "delivered" at once.
+    ensure!(stored(through_directory) > 0, "without a link, no message went through the directory");
     let mut rows = vec![row("through the directory", through_directory, count(through_directory))?];
     let (all, astray) = (count(over_link), stored(over_link));
     if astray == 0 {
