@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::Settings;
+use crate::directory_process::{DirectoryProcess, one_thread};
 use crate::figures::{Row, Spread};
 use crate::gate::Gate;
-use crate::people::{DirectoryProcess, endpoint, one_thread};
+use crate::people::endpoint;
 
 /// Addresses that are attacked through the directory.
 const SOURCES: u8 = 250;

@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing figures is what this program is for")]
 
 mod amplification;
+#[expect(dead_code, reason = "the other benchmark kills it and reads more of it")]
+mod directory_process;
 mod figures;
 mod gate;
 mod half_logins;

@@ -18,9 +18,10 @@ use qchat::wire::limits::{STRANGER_FRAME_BYTES_MAX, UNAUTHENTICATED_PER_SOURCE_M
 use tokio::task::JoinSet;
 
 use crate::Settings;
+use crate::directory_process::{DirectoryProcess, Place, one_thread};
 use crate::figures::{Row, Spread};
 use crate::gate::Gate;
-use crate::people::{DirectoryProcess, HonestPeople, Place, connect, endpoint, errand, one_thread};
+use crate::people::{HonestPeople, connect, endpoint, errand};
 
 const CONNECTIONS: usize = 1_000;
 

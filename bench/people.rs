@@ -1,9 +1,6 @@
-//! A real directory in a process of its own, and clients made by hand: honest ones, whose waiting is measured.
+//! Clients of a directory made by hand: honest ones, whose waiting is measured.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -21,85 +18,18 @@ use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, Dir
 use qchat::wire::ids::{DirectoryFingerprint, MessageId, Password, PeerName, PrekeyId};
 use qchat::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind, SignedReceipt};
 use qchat::wire::refusal::CloseCode;
-use serde::Deserialize;
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::directory_process::Place;
+
 /// The password of every honest account.
-const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 /// Between two exchanges of the honest people: they are to notice a load, not to be one.
 const PAUSE: Duration = Duration::from_millis(20);
 
 const ERRAND: LoginKind = LoginKind::Errand { collects: false };
-
-/// Where a directory is, and which one it is.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(crate) struct Place {
-    pub(crate) address: SocketAddr,
-    fingerprint: DirectoryFingerprint,
-}
-
-/// `qchat serve` in a throw-away folder. It stops when its standard input is closed, also when this process is killed.
-pub(crate) struct DirectoryProcess {
-    pub(crate) place: Place,
-    child: Child,
-    folder: TempDir,
-}
-
-impl DirectoryProcess {
-    pub(crate) fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_qchat"))
-            .args(["serve", "--json", "--listen", "127.0.0.1:0", "--stop-with-stdin", "--cert"])
-            .arg(folder.path().join("certs"))
-            .arg("--data")
-            .arg(folder.path().join("data"))
-            .env("QCHAT_DEBUG", "warn,qchat::directory=info")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(folder.path().join("log"))?)
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("it has a standard output")?).read_line(&mut line)?;
-        let place = serde_json::from_str(&line).context("the directory does not say where it listens")?;
-        Ok(Self { place, child, folder })
-    }
-
-    /// Physical memory that it holds now.
-    pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
-    }
-
-    /// Datagrams that the kernel threw away because the directory did not read them in time.
-    pub(crate) fn datagrams_dropped(&self) -> anyhow::Result<u64> {
-        let port = format!(":{:04X}", self.place.address.port());
-        let sockets = fs::read_to_string("/proc/net/udp")?;
-        let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let ours = fields.into_iter().find(|fields| fields.get(1).is_some_and(|local| local.ends_with(&port)));
-        let dropped = ours.context("the directory has no socket")?;
-        Ok(dropped.last().context("a line has fields")?.parse()?)
-    }
-
-    /// Passwords that were hashed and found wrong.
-    pub(crate) fn wrong_passwords_hashed(&self) -> anyhow::Result<usize> {
-        let log = fs::read_to_string(self.folder.path().join("log"))?;
-        Ok(log.lines().filter(|line| line.contains("wrong password")).count())
-    }
-}
-
-impl Drop for DirectoryProcess {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        if let Err(error) = self.child.wait() {
-            tracing::warn!(%error, "the directory is not waited for");
-        }
-    }
-}
 
 /// Somebody at an address of their own, connected and not logged in.
 pub(crate) struct Client {
@@ -123,6 +53,10 @@ impl Client {
     /// A login that proves this client's key on this connection.
     pub(crate) fn login(&self, name: &PeerName, kind: LoginKind) -> Login {
         login(&self.identity, self.fingerprint, &self.connection, name, kind)
+    }
+
+    fn identity_again(&self) -> IdentityKey {
+        IdentityKey::from_seed(self.identity.seed())
     }
 
     async fn register(&self, name: &PeerName, kind: LoginKind) -> anyhow::Result<()> {
@@ -153,7 +87,7 @@ pub(crate) fn errand(identity: &IdentityKey, place: Place, connection: &Connecti
     login(identity, place.fingerprint, connection, name, ERRAND)
 }
 
-fn login(
+pub(crate) fn login(
     identity: &IdentityKey,
     directory: DirectoryFingerprint,
     connection: &Connection,
@@ -225,10 +159,8 @@ impl HonestPeople {
         reader.ask(DirectoryRequest::PutPrekey(Box::new(prekey))).await?;
         let (read, arrived) = mpsc::channel(16);
         let mut pushes = JoinSet::new();
-        for (client, read) in [(&writer, mpsc::channel(1).0), (&reader, read)] {
-            let identity = IdentityKey::from_seed(client.identity.seed());
-            pushes.spawn(answer_pushes(client.connection.clone(), identity, read));
-        }
+        pushes.spawn(answer_pushes(writer.connection.clone(), writer.identity_again(), mpsc::channel(1).0));
+        pushes.spawn(answer_pushes(reader.connection.clone(), reader.identity_again(), read));
         Ok(Self { place, comer, comer_name, writer, reader, reader_name, prekey: prekey_id, arrived, sent: 0, pushes })
     }
 
@@ -282,20 +214,19 @@ impl HonestPeople {
     }
 }
 
-/// Takes whatever the directory pushes, until the connection ends.
+/// Takes whatever the directory pushes, until the connection ends. Nothing that comes can be opened.
 async fn answer_pushes(connection: Connection, identity: IdentityKey, read: mpsc::Sender<MessageId>) {
     while let Ok(mut stream) = connection.accept_stream().await {
         let Ok(push) = stream.read_frame().await else { return };
-        let answer: PushAnswer = match push {
-            DirectoryPush::Delivery(delivery) => {
-                let header = delivery.envelope.header;
-                if read.send(header.id).await.is_err() {
-                    return;
-                }
-                Ok(PushReply::Receipt(Box::new(receipt_for(&identity, &header))))
+        let mut reply = PushReply::Taken;
+        if let DirectoryPush::Delivery(delivery) = push {
+            let header = delivery.envelope.header;
+            reply = PushReply::Receipt(Box::new(sign_receipt(&identity, &header, None)));
+            if read.send(header.id).await.is_err() {
+                return;
             }
-            _ => Ok(PushReply::Taken),
-        };
+        }
+        let answer: PushAnswer = Ok(reply);
         if stream.write_frame(&answer).await.is_err() {
             return;
         }
@@ -303,17 +234,21 @@ async fn answer_pushes(connection: Connection, identity: IdentityKey, read: mpsc
     }
 }
 
-fn receipt_for(identity: &IdentityKey, header: &EnvelopeHeader) -> SignedReceipt {
-    let EnvelopeHeader { sender, id, .. } = *header;
-    let (by, kind, at) = (identity.public(), ReceiptKind::Delivered, now_millis());
-    receipt::sign(identity, Receipt { by, to: sender, id, sequence: 1, highest: 1, kind, at })
+/// What a recipient says of a message: its number, or that it cannot be opened.
+pub(crate) fn sign_receipt(identity: &IdentityKey, header: &EnvelopeHeader, sequence: Option<u64>) -> SignedReceipt {
+    let number = sequence.unwrap_or(0);
+    let said = Receipt {
+        by: identity.public(),
+        to: header.sender,
+        id: header.id,
+        sequence: number,
+        highest: number,
+        kind: if sequence.is_some() { ReceiptKind::Delivered } else { ReceiptKind::CannotOpen },
+        at: now_millis(),
+    };
+    receipt::sign(identity, said)
 }
 
 fn millis(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
-}
-
-/// A runtime with one thread, so that honest people and attackers do not wait for each other.
-pub(crate) fn one_thread() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

@@ -18,9 +18,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
 use crate::Settings;
+use crate::directory_process::{DirectoryProcess, Place, one_thread};
 use crate::figures::{Row, Spread};
 use crate::gate::Gate;
-use crate::people::{DirectoryProcess, HonestPeople, Place, ask, connect, endpoint, errand, one_thread, register_all};
+use crate::people::{HonestPeople, ask, connect, endpoint, errand, register_all};
 
 const LOGINS_PER_SECOND: u64 = 200;
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 1);

@@ -87,6 +87,7 @@ pub struct Prekey {
     /// Which prekey this is.
     pub id: PrekeyId,
     /// The X-Wing public key (draft-connolly-cfrg-xwing-kem): 1,216 bytes.
+    #[serde(with = "serde_bytes")]
     pub public: Vec<u8>,
     /// Not to be sealed to after this time.
     pub expires: UnixMillis,

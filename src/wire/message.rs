@@ -140,6 +140,7 @@ impl From<Skipped> for Vec<u64> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedMessage {
     /// The encoded message, kept as the bytes that were signed.
+    #[serde(with = "serde_bytes")]
     pub message: Vec<u8>,
     /// By the sender's identity key.
     pub signature: Signature,
@@ -166,8 +167,10 @@ pub struct Envelope {
     /// In the clear, and the additional authenticated data of the seal.
     pub header: EnvelopeHeader,
     /// The encapsulated key of HPKE (RFC 9180) with X-Wing: 1,120 bytes.
+    #[serde(with = "serde_bytes")]
     pub encapsulated: Vec<u8>,
     /// The padded [`SignedMessage`], sealed.
+    #[serde(with = "serde_bytes")]
     pub sealed: Vec<u8>,
 }
 

@@ -11,6 +11,8 @@ use crate::wire::message::{Delivery, Envelope, SignedReceipt};
 /// One transaction of the database, at one moment.
 struct SqliteShelf<'a> {
     sql: &'a Connection,
+    /// The envelope that is being delivered, encoded once.
+    blob: Vec<u8>,
     now: UnixMillis,
 }
 
@@ -51,7 +53,6 @@ impl Shelf for SqliteShelf<'_> {
 
     fn add(&mut self, to: &PeerName, from: &PeerName, envelope: &Envelope, now: UnixMillis) -> Result<(), StoreError> {
         let header = &envelope.header;
-        let blob = encoded(envelope)?;
         self.sql
             .prepare_cached(
                 "INSERT INTO envelope (recipient, sender, sender_key, id, prekey, bytes, stored_at, envelope)
@@ -63,9 +64,9 @@ impl Shelf for SqliteShelf<'_> {
                 header.sender.as_bytes(),
                 header.id.as_bytes(),
                 header.prekey.as_bytes(),
-                i64::try_from(blob.len()).unwrap_or(i64::MAX),
+                i64::try_from(self.blob.len()).unwrap_or(i64::MAX),
                 now.0.cast_signed(),
-                blob
+                self.blob
             ])?;
         returned::take_off(self.sql, from, to, header.id)?;
         receipts::take_off(self.sql, from, header.recipient, header.id)
@@ -88,8 +89,9 @@ pub(super) fn deliver(
     envelope: &Envelope,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    let bytes = u64::try_from(encoded(envelope)?.len()).unwrap_or(u64::MAX);
-    mailbox::deliver(&mut SqliteShelf { sql, now }, to, from, envelope, bytes, now)
+    let blob = encoded(envelope)?;
+    let bytes = u64::try_from(blob.len()).unwrap_or(u64::MAX);
+    mailbox::deliver(&mut SqliteShelf { sql, blob, now }, to, from, envelope, bytes, now)
 }
 
 pub(super) fn hand_over(
@@ -99,7 +101,7 @@ pub(super) fn hand_over(
     receipt: &SignedReceipt,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    mailbox::hand_over(&mut SqliteShelf { sql, now }, number, sender, receipt)
+    mailbox::hand_over(&mut SqliteShelf { sql, blob: Vec::new(), now }, number, sender, receipt)
 }
 
 pub(super) fn remove(sql: &Connection, number: i64) -> Result<(), StoreError> {
