@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::local_socket::LocalPeer;
 use super::output::Output;
 use super::prompt;
 use super::settings::Settings;
@@ -182,7 +183,10 @@ pub(super) async fn log_in(
     Err(Failure::from(Refusal::WrongPassword { tries_left: 0 }))
 }
 
-/// Opens the profile; an errand waits a while for another one to end.
+/// What to do about a profile that is in use.
+const IN_USE: &str = "another command or peer of this account is running";
+
+/// Opens the profile; waits a while for another errand to end, but not for a peer.
 pub(super) async fn open_profile(
     settings: &Settings,
     fingerprint: DirectoryFingerprint,
@@ -192,8 +196,12 @@ pub(super) async fn open_profile(
     loop {
         match Profile::open(&settings.home, fingerprint, &settings.user, &mut OsRandom) {
             Err(error @ ProfileError::InUse(_)) => {
-                if kind == LoginKind::Resident || Instant::now() > deadline {
-                    return Err(Failure::from(error).hint("another command or peer of this account is running"));
+                let socket = settings.home.local_socket(fingerprint, &settings.user);
+                if kind == LoginKind::Resident && LocalPeer::connect(&socket).await?.is_some() {
+                    return Err(Failure::from(error).hint(IN_USE));
+                }
+                if Instant::now() > deadline {
+                    return Err(Failure::from(error).hint(IN_USE));
                 }
                 tokio::time::sleep(LOCK_INTERVAL).await;
             }

@@ -2,7 +2,7 @@
 //! stored, delivered and read; only what has to wait is told, once, and told again when it has arrived.
 //!
 //! ```text
-//! queued --> stored --delivered within 2 s--> (nothing)
+//! queued --> stored --delivered within 2 s of being written--> (nothing)
 //!               `--they are away, or 2 s pass--> "waits", once a person --delivered--> "bob has 3 of your messages now"
 //! ```
 //! All states are in `--json`, in the activity log and in the history.
@@ -26,17 +26,33 @@ const FOLLOWED_MAX: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Notice {
     /// What was written to them waits.
-    Waits { to: PeerName, is_away: bool },
+    Waits { to: PeerName, place: Place },
     /// What had waited has arrived.
     Arrived { to: PeerName, count: u64 },
+}
+
+/// Where a message waits, as far as its writer wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On this disk: there is no way to them.
+    Here,
+    /// At the directory, because they are away.
+    DirectoryForAbsent,
+    /// At the directory, and nobody knows why.
+    Directory,
 }
 
 impl Notice {
     pub(super) fn sentence(&self) -> String {
         match self {
-            Self::Waits { to, is_away: true } => format!("* {to} is away: what you write waits at the directory"),
-            Self::Waits { to, is_away: false } => {
-                format!("* {to} has not got your message yet: it waits at the directory")
+            Self::Waits { to, place: Place::Here } => {
+                format!("* {to} cannot be reached now: what you write waits here, and goes as soon as there is a way")
+            }
+            Self::Waits { to, place: Place::DirectoryForAbsent } => {
+                format!("* {to} is away: what you write waits at the directory")
+            }
+            Self::Waits { to, place: Place::Directory } => {
+                format!("* {to} has not got what you wrote yet: it waits at the directory")
             }
             Self::Arrived { to, count: 1 } => format!("* {to} has your message now"),
             Self::Arrived { to, count } => format!("* {to} has {count} of your messages now"),
@@ -46,8 +62,8 @@ impl Notice {
 
 /// How far a message of ours is.
 enum Stage {
-    /// On this disk.
-    Queued,
+    /// On this disk; told when it is still there then.
+    Queued(Instant),
     /// At the directory; told when it is still there then.
     Stored(Instant),
     /// The person knows that it waits.
@@ -84,7 +100,7 @@ impl Notices {
             }
             Event::Queued { to, id, what: What::Text } => {
                 if self.messages.len() < FOLLOWED_MAX {
-                    self.messages.insert(*id, (to.clone(), Stage::Queued));
+                    self.messages.insert(*id, (to.clone(), Stage::Queued(now + SLOW_AFTER)));
                 }
                 None
             }
@@ -106,18 +122,11 @@ impl Notices {
         }
     }
 
-    /// Notes that the person was told that this message waits in the outbox.
-    pub(super) fn told_queued(&mut self, id: MessageId) {
-        if let Some((_, stage)) = self.messages.get_mut(&id) {
-            *stage = Stage::Waits;
-        }
-    }
-
     /// When [`Self::due`] is to be asked next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let slow = self.messages.values().filter_map(|(_, stage)| match stage {
-            Stage::Stored(deadline) => Some(*deadline),
-            Stage::Queued | Stage::Waits => None,
+            Stage::Queued(deadline) | Stage::Stored(deadline) => Some(*deadline),
+            Stage::Waits => None,
         });
         slow.chain(self.readers.values().filter_map(|reader| reader.tell_at)).min()
     }
@@ -126,11 +135,14 @@ impl Notices {
     pub(super) fn due(&mut self, now: Instant) -> Vec<Notice> {
         let mut notices = Vec::new();
         for (to, stage) in self.messages.values_mut() {
-            if matches!(stage, Stage::Stored(deadline) if *deadline <= now) {
-                *stage = Stage::Waits;
-                let reader = self.readers.entry(to.clone()).or_default();
-                notices.extend(reader.tell_that_it_waits(to));
-            }
+            let reader = self.readers.entry(to.clone()).or_default();
+            let place = match stage {
+                Stage::Queued(deadline) if *deadline <= now => Place::Here,
+                Stage::Stored(deadline) if *deadline <= now => reader.place_at_the_directory(),
+                Stage::Queued(_) | Stage::Stored(_) | Stage::Waits => continue,
+            };
+            *stage = Stage::Waits;
+            notices.extend(reader.tell_that_it_waits(to, place));
         }
         for (to, reader) in &mut self.readers {
             if reader.tell_at.is_some_and(|time| time <= now) {
@@ -146,11 +158,11 @@ impl Notices {
         let (to, stage) = self.messages.get_mut(&id)?;
         let reader = self.readers.entry(to.clone()).or_default();
         match stage {
-            Stage::Queued if reader.is_away => {
+            Stage::Queued(_) if reader.is_away => {
                 *stage = Stage::Waits;
-                reader.tell_that_it_waits(to)
+                reader.tell_that_it_waits(to, Place::DirectoryForAbsent)
             }
-            Stage::Queued => {
+            Stage::Queued(_) => {
                 *stage = Stage::Stored(now + SLOW_AFTER);
                 None
             }
@@ -174,9 +186,13 @@ impl Notices {
 }
 
 impl Reader {
-    fn tell_that_it_waits(&mut self, name: &PeerName) -> Option<Notice> {
+    fn place_at_the_directory(&self) -> Place {
+        if self.is_away { Place::DirectoryForAbsent } else { Place::Directory }
+    }
+
+    fn tell_that_it_waits(&mut self, name: &PeerName, place: Place) -> Option<Notice> {
         let was_told = std::mem::replace(&mut self.was_told, true);
-        (!was_told).then(|| Notice::Waits { to: name.clone(), is_away: self.is_away })
+        (!was_told).then(|| Notice::Waits { to: name.clone(), place })
     }
 }
 
@@ -208,8 +224,8 @@ mod tests {
         Event::Read { to: bob(), id: id(number), what: What::Text }
     }
 
-    fn waits(is_away: bool) -> Notice {
-        Notice::Waits { to: bob(), is_away }
+    fn waits(place: Place) -> Notice {
+        Notice::Waits { to: bob(), place }
     }
 
     fn after(start: Instant, millis: u64) -> Instant {
@@ -232,7 +248,7 @@ mod tests {
         let (mut notices, now) = (Notices::default(), Instant::now());
         notices.notice(&Event::Presence { name: bob(), online: false }, now);
         notices.notice(&queued(1), now);
-        assert_eq!(notices.notice(&stored(1), now), Some(waits(true)));
+        assert_eq!(notices.notice(&stored(1), now), Some(waits(Place::DirectoryForAbsent)));
         notices.notice(&queued(2), now);
         assert_eq!(notices.notice(&stored(2), now), None);
         assert_eq!(notices.deadline(), None);
@@ -255,7 +271,7 @@ mod tests {
             notices.notice(&stored(number), after(now, 100));
         }
         assert_eq!(notices.due(after(now, 2_000)), []);
-        assert_eq!(notices.due(after(now, 2_100)), [waits(false)]);
+        assert_eq!(notices.due(after(now, 2_100)), [waits(Place::Directory)]);
         notices.notice(&delivered(2), after(now, 9_000));
         assert_eq!(notices.due(after(now, 10_000)), [Notice::Arrived { to: bob(), count: 1 }]);
     }
@@ -264,7 +280,8 @@ mod tests {
     fn what_waited_in_the_outbox_or_since_an_earlier_run_is_told_when_it_arrives() {
         let (mut notices, now) = (Notices::default(), Instant::now());
         notices.notice(&queued(1), now);
-        notices.told_queued(id(1));
+        notices.notice(&queued(2), now);
+        assert_eq!(notices.due(after(now, 2_000)), [waits(Place::Here)]);
         assert_eq!(notices.notice(&stored(1), now), None);
         notices.notice(&delivered(1), now);
         notices.notice(&delivered(7), now);

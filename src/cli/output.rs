@@ -9,10 +9,10 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use serde::Serialize;
 
 use super::args::{Color, Look};
-use super::times::clock_time;
+use super::times::{clock_time, day_and_time};
 use super::{look_back, qr_code};
 use crate::peer::event::{Activity, Event, What};
-use crate::peer::failure::Failure;
+use crate::peer::failure::{Failure, FailureKind};
 use crate::wire::ids::{PeerName, UnixMillis, is_unprintable};
 
 /// What prints lines above a line that is being typed.
@@ -26,6 +26,8 @@ pub(super) struct Output {
     /// Replaces standard output while a line is being typed.
     above_prompt: Mutex<Option<LinePrinter>>,
     bar: Mutex<Bar>,
+    /// Why standard output took no more, if it did not.
+    broken: Mutex<Option<io::ErrorKind>>,
 }
 
 /// The progress that is on the screen.
@@ -60,6 +62,7 @@ impl Output {
             color: color && !look.json,
             above_prompt: Mutex::default(),
             bar: Mutex::default(),
+            broken: Mutex::default(),
         }
     }
 
@@ -115,8 +118,33 @@ impl Output {
                 return;
             }
         }
-        // Whoever closes our standard output does not want to read on: that is no failure of the command.
-        drop(writeln!(io::stdout().lock(), "{line}"));
+        let mut stdout = io::stdout().lock();
+        if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            *lock(&self.broken) = Some(error.kind());
+        }
+    }
+
+    /// Whether everything that was printed got there: what did not must not count as shown.
+    ///
+    /// # Errors
+    /// The [`Failure`] of standard output.
+    pub(super) fn check_shown(&self) -> Result<(), Failure> {
+        match *lock(&self.broken) {
+            None => Ok(()),
+            Some(io::ErrorKind::BrokenPipe) => {
+                Err(Failure::new(FailureKind::Other, "whoever read the output has closed it"))
+            }
+            Some(kind) => Err(Failure::new(FailureKind::Disk, format!("standard output takes no more: {kind}"))
+                .hint("what could not be printed is still new")),
+        }
+    }
+
+    /// Whether the output of a command is complete. Whoever closes it does not want to read on: that is no failure.
+    ///
+    /// # Errors
+    /// As [`Self::check_shown`], but for a closed pipe.
+    pub(super) fn check_complete(&self) -> Result<(), Failure> {
+        if *lock(&self.broken) == Some(io::ErrorKind::BrokenPipe) { Ok(()) } else { self.check_shown() }
     }
 
     /// Says something to the person, never to a script.
@@ -214,9 +242,9 @@ impl Output {
                 let name = self.paint("1;32", from.as_str());
                 format!("[{}] {name}: {}", clock_time(*sent_at), printable(text))
             }
-            Event::Queued { to, .. } => format!("* queued for {to}: in the outbox, sent when the directory is back"),
+            Event::Queued { to, .. } => format!("* queued for {to}: it waits here, and goes as soon as there is a way"),
             Event::Stored { to, what, .. } => match what {
-                What::Text => format!("* sent to {to}"),
+                What::Text => format!("* stored for {to}: the directory keeps it until they take it"),
                 // The command that offers or declines says so itself.
                 What::Offer | What::OfferDeclined => return None,
             },
@@ -260,7 +288,7 @@ impl Output {
             ),
             Event::Session { kind, since, address, this } => {
                 let this = if *this { "  (this one)" } else { "" };
-                format!("{kind:<8}  {address}  since {} UTC{this}", clock_time(*since))
+                format!("{kind:<8}  {address}  since {}{this}", day_and_time(*since))
             }
             Event::Invited { link, .. } => {
                 let link = link.expose();
@@ -434,8 +462,13 @@ pub(super) fn rate(bytes: u64, millis: u64) -> String {
 /// Line breaks stay, indented, so that no line can pass for another person's.
 pub(super) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
+    let mut rest = text.chars().peekable();
+    let mut before = ' ';
+    while let Some(c) = rest.next() {
+        let was_before = std::mem::replace(&mut before, c);
         match c {
+            // Joins pictures to one, such as a family; anywhere else it hides.
+            '\u{200d}' if is_picture(was_before) && rest.peek().is_some_and(|next| is_picture(*next)) => safe.push(c),
             '\n' => safe.push_str("\n    "),
             '\t' => safe.push(' '),
             c if is_unprintable(c) => safe.extend(c.escape_default()),
@@ -443,6 +476,11 @@ pub(super) fn printable(text: &str) -> String {
         }
     }
     safe
+}
+
+/// Whether a character is an emoji, or what chooses its look.
+fn is_picture(c: char) -> bool {
+    matches!(c, '\u{1f000}'..='\u{1faff}' | '\u{2190}'..='\u{2bff}' | '\u{fe0f}')
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of milliseconds for people to read")]
@@ -464,6 +502,11 @@ mod tests {
         assert_eq!(printable("a\rb\u{202e}c\u{9b}d"), "a\\rb\\u{202e}c\\u{9b}d");
         assert_eq!(printable("one\ntwo"), "one\n    two");
         assert_eq!(printable("Grüße 👋"), "Grüße 👋");
+        assert_eq!(
+            printable("👨\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥"),
+            "👨\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥"
+        );
+        assert_eq!(printable("a\u{200d}b 👋\u{200d}"), "a\\u{200d}b 👋\\u{200d}");
     }
 
     #[test]

@@ -81,6 +81,10 @@ pub(super) fn parse(line: &str, folder: &std::path::Path) -> Result<Line, Failur
         Some((word, rest)) => (word, rest.trim()),
         None => (line, ""),
     };
+    let takes_nothing = WORDS.iter().any(|known| known.name == word && known.arguments.is_empty());
+    if takes_nothing && !rest.is_empty() {
+        return Err(Failure::new(FailureKind::Usage, format!("{word} takes nothing more, not {rest:?}")));
+    }
     Ok(match word {
         "/help" => Line::Help,
         "/inbox" => Line::Inbox,
@@ -157,6 +161,10 @@ fn history(rest: &str) -> Result<Command, Failure> {
         return Err(Failure::new(FailureKind::Usage, "/history --search needs WORDS"));
     }
     let words = words.trim();
+    if let Some(flag) = words.split_whitespace().find(|word| word.starts_with("--")) {
+        return Err(Failure::new(FailureKind::Usage, format!("/history does not know {flag}"))
+            .hint("`qchat history` in another terminal has --limit, --before and --json"));
+    }
     let search = (!words.is_empty()).then(|| words.to_owned());
     Ok(Command::History { with, limit: HISTORY_MESSAGES, before: None, search })
 }
@@ -265,7 +273,15 @@ mod tests {
         assert_eq!(run("/history"), history(None, None));
         assert_eq!(run("/audit bob"), Command::Audit { with: bob });
         assert_eq!(parse("/inbox", Path::new("/")).unwrap(), Line::Inbox);
-        for line in ["/history --search", "/history B*b", "/audit", "/audit bob carol"] {
+        for line in [
+            "/history --search",
+            "/history bob --limit 2",
+            "/who bob",
+            "/inbox x",
+            "/history B*b",
+            "/audit",
+            "/audit bob carol",
+        ] {
             assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
         }
     }
@@ -281,7 +297,7 @@ mod tests {
     #[test]
     fn help_names_every_command_that_is_understood() {
         for word in WORDS {
-            let line = format!("{} bob x", word.name);
+            let line = format!("{} {}", word.name, if word.arguments.is_empty() { "" } else { "bob x" });
             let unknown =
                 matches!(parse(&line, Path::new("/")), Err(failure) if failure.message.contains("no command"));
             assert!(!unknown, "{} is in the help only", word.name);

@@ -54,6 +54,9 @@ pub(super) async fn start(context: &Context, command: Command) -> Result<Started
     match command {
         Command::Message { to, text } => {
             let text = Text::parse(&text).map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?;
+            if text.as_str().trim().is_empty() {
+                return Err(Failure::new(FailureKind::Usage, "this message has nothing but blanks"));
+            }
             if to == context.account.name {
                 return Err(Failure::new(FailureKind::Usage, "this is yourself: name another person"));
             }

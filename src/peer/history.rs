@@ -10,12 +10,13 @@ use super::context::Context;
 use super::event::{Direction, Event, HistoryRow, MessageState, What};
 use super::failure::{Failure, FailureKind};
 use super::handle::Command;
-use super::{audit, inbox, offers};
+use super::{audit, inbox, offers, receipts};
 use crate::database::Database;
 use crate::protocol::conversation::Stage;
 use crate::storage::history::{self as records, Before, Entry, EntryFate, Selection, Words};
 use crate::storage::messages;
 use crate::storage::profile::Profile;
+use crate::wire::account::LoginKind;
 use crate::wire::ids::{MessageId, PeerKey, PeerName};
 use crate::wire::message::Body;
 use crate::wire::refusal::Refusal;
@@ -183,6 +184,9 @@ pub(super) async fn mark_shown(context: &Context, ids: Vec<MessageId>) -> Result
     for id in ids {
         messages::mark_shown(context.database(), id, context.account.sends_read_receipts).await?;
     }
-    context.delivering.read.notify_one();
+    match context.account.kind {
+        LoginKind::Resident => context.delivering.read.notify_one(),
+        LoginKind::Errand { .. } => receipts::send_all_due(context).await,
+    }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::Context;
 use super::direct;
@@ -77,6 +78,17 @@ pub(super) async fn send_read(context: Arc<Context>) {
         }
     }
 }
+
+/// Tells all that is due, for a peer that ends in a moment. What cannot be told now is told by the next one.
+pub(super) async fn send_all_due(context: &Context) {
+    let telling = async { while matches!(send_due(context).await, Ok(Sent::Some)) {} };
+    if tokio::time::timeout(LAST_WORD, telling).await.is_err() {
+        tracing::info!("read receipts wait for the next session");
+    }
+}
+
+/// How long a peer that ends takes for its last receipts.
+const LAST_WORD: Duration = Duration::from_secs(3);
 
 /// Whether there was anything to tell.
 enum Sent {

@@ -217,6 +217,29 @@ fn an_inbox_without_a_peer_takes_all_that_waits_and_shows_it_once() {
 }
 
 #[test]
+fn what_could_not_be_printed_is_still_new_and_read_receipts_come_at_once() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
+    bob.peer().quit();
+    let mut alice = alice.peer();
+    alice.say("/msg bob not lost");
+    alice.event("stored");
+
+    let inbox = bob.command("inbox --json", &[]);
+    let mut to_full_disk = std::process::Command::new("sh");
+    to_full_disk.args(["-c", "exec \"$@\" >/dev/full", "sh"]).arg(inbox.get_program()).args(inbox.get_args());
+    let mut to_full_disk = world.set_up(to_full_disk, "");
+    to_full_disk.current_dir(bob.folder());
+    Process::spawn(to_full_disk).outcome().expect_error(13, "standard output takes no more");
+
+    let kinds: Vec<_> = bob.rows("inbox", &[]).iter().map(|row| text(row, "event").to_owned()).collect();
+    assert_eq!(kinds, ["again", "message"]);
+    alice.event("read");
+    assert_eq!(bob.rows("inbox", &[]).len(), 0);
+}
+
+#[test]
 fn the_activity_log_has_a_line_for_each_state_and_no_text_of_a_message() {
     let world = World::new();
     let directory = world.directory();

@@ -114,6 +114,7 @@ async fn show_and_mark(mut peer: Through, output: &Output) -> Result<(), Failure
         output.event(&event);
     };
     peer.run(Command::Inbox, show).await?;
+    output.check_shown()?;
     for ids in shown.chunks(MARKED_AT_A_TIME) {
         peer.run(Command::MarkShown { ids: ids.to_vec() }, |_| {}).await?;
     }

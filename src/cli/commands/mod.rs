@@ -30,7 +30,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     let result = runtime.block_on(dispatch(args.verb, &output));
     // A thread that waits for a line of input must not keep the process alive.
     runtime.shutdown_background();
-    match result {
+    match result.and_then(|()| output.check_complete()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output.failure(&failure);

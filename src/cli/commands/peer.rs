@@ -169,6 +169,7 @@ impl Face {
                 line = lines.recv() => match line.map(|line| words::parse(&line, &self.folder)) {
                     Some(Ok(Line::Run(command))) => self.run(command).await,
                     Some(Ok(Line::Inbox)) => self.inbox().await?,
+                    Some(Ok(Line::Help)) if self.output.is_json() => self.output.warning(&words::help()),
                     Some(Ok(Line::Help)) => self.output.line(&words::help()),
                     Some(Ok(Line::Empty)) => {}
                     Some(Err(failure)) => self.output.failure(&failure),
@@ -230,9 +231,7 @@ impl Face {
             let mut is_empty = true;
             while let Some(row) = rows.recv().await {
                 match row {
-                    // The fate of a message is an event of the peer, which shows it once; but that it still waits is
-                    // worth a line.
-                    queued @ Event::Queued { .. } if !output.is_json() => output.event(&queued),
+                    // The fate of a message is an event of the peer, which shows it once.
                     Event::Stored { .. } | Event::Queued { .. } | Event::Delivered { .. } | Event::Read { .. } => {}
                     Event::NotSent { .. } => was_told = true,
                     Event::Failed { failure } if !was_told => output.failure(&failure),
@@ -263,12 +262,8 @@ impl Face {
 
     /// What no screen has shown yet, and offers that wait for an answer.
     async fn inbox(&mut self) -> Result<(), Failure> {
-        let new = self.handle.not_shown().await?.len();
         self.show_waiting().await?;
         self.run(Command::Offers).await;
-        if new == 0 {
-            self.output.talk("* no new messages");
-        }
         Ok(())
     }
 
@@ -289,7 +284,12 @@ impl Face {
     async fn show(&mut self, event: Event) -> Result<(), Failure> {
         match &event {
             Event::LoggedIn { .. } => self.is_connected = true,
-            Event::DirectoryLost { .. } => self.is_connected = false,
+            // Once is enough, until it is back.
+            Event::DirectoryLost { .. }
+                if !std::mem::replace(&mut self.is_connected, false) && !self.output.is_json() =>
+            {
+                return Ok(());
+            }
             _ => {}
         }
         self.log(|log| log.note(&event));
@@ -311,14 +311,7 @@ impl Face {
         if let Some(notice) = self.notices.notice(event, Instant::now()) {
             self.output.aside(&notice.sentence());
         }
-        match event {
-            Event::Queued { id, .. } if !self.is_connected => {
-                self.notices.told_queued(*id);
-                false
-            }
-            Event::Queued { .. } | Event::Stored { .. } | Event::Delivered { .. } | Event::Read { .. } => true,
-            _ => false,
-        }
+        matches!(event, Event::Queued { .. } | Event::Stored { .. } | Event::Delivered { .. } | Event::Read { .. })
     }
 
     /// Shows what must be shown exactly once. Notes before that it is about to be, and afterwards that it was: what a
@@ -327,6 +320,7 @@ impl Face {
         let Some(id) = message_id(event) else { return Ok(None) };
         self.handle.begin_showing(id).await?;
         self.output.event(event);
+        self.output.check_shown()?;
         self.handle.mark_shown(id).await?;
         self.log(|log| log.note_shown(event));
         Ok(Some(id))

@@ -167,6 +167,7 @@ pub(super) async fn through_resident(
 
 pub(super) fn peer_stopped() -> Failure {
     Failure::new(FailureKind::Other, "the running peer stopped before it had answered")
+        .hint("it may have done it all the same: `qchat history` shows what was sent")
 }
 
 async fn as_errand(commands: Vec<Command>, peer: Peer, output: &Output) -> Result<(), Failure> {
