@@ -32,7 +32,9 @@ impl ActivityLog {
     /// Opens the log for its owner only (0600) and says in it that the peer of this account has started.
     pub(super) fn open(path: &Path, user: &PeerName) -> Result<Self, Failure> {
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o600);
+        // Without waiting for somebody to read a named pipe: that is an error.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        options.append(true).create(true).mode(0o600).custom_flags(flags);
         let open = || {
             let mut file = options.open(path)?;
             let line = line(now_millis(), "-", "session", user.as_str(), "-", "started");

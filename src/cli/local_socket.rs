@@ -127,7 +127,11 @@ impl LocalPeer {
             return Err(Failure::new(FailureKind::Authentication, message));
         }
         let mut local = Self { stream: BufReader::new(stream) };
-        match local.read::<Greeting>().await? {
+        let greeting = tokio::time::timeout(COMMAND_DEADLINE, local.read::<Greeting>()).await.map_err(|_| {
+            Failure::new(FailureKind::TimedOut, "the running peer does not answer")
+                .hint("is it stopped, or its terminal stuck?")
+        })?;
+        match greeting? {
             Some(Greeting { qchat_socket: VERSION }) => Ok(Some(local)),
             Some(Greeting { qchat_socket }) => {
                 let message = format!("the running peer speaks version {qchat_socket} on its socket, not {VERSION}");

@@ -179,7 +179,8 @@ async fn run(shared: &Shared, request: AdminRequest, address: SocketAddr) -> Res
         }
         AdminRequest::Enable { name } => shared.store.set_disabled(&name, false).await?,
         AdminRequest::Delete { name } => {
-            shared.store.delete_account(&name, None, now_millis()).await?;
+            let senders = shared.store.delete_account(&name, None, now_millis()).await?;
+            shared.registry.tell_senders(&senders);
             close(shared, &name);
         }
         AdminRequest::ResetPassword { name } => return Ok(vec![reset_password(shared, name).await?]),

@@ -25,7 +25,8 @@ pub(super) async fn delete(shared: &Shared, session: &Session, name: &PeerName) 
     if *name != session.name {
         return Err(Refusal::NotYourName);
     }
-    shared.store.delete_account(&session.name, Some(session.key), now_millis()).await?;
+    let senders = shared.store.delete_account(&session.name, Some(session.key), now_millis()).await?;
+    shared.registry.tell_senders(&senders);
     shared.login_limits.key_requests().forget(&session.name);
     shared.registry.close_account(&session.name, Some(session));
     tracing::info!(peer = %session.name, "account deleted");

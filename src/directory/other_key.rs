@@ -9,7 +9,6 @@
 use std::net::IpAddr;
 
 use super::login::LoginLimits;
-use super::registry::Waits;
 use super::shared::Shared;
 use super::store::Account;
 use crate::clock::now_millis;
@@ -108,9 +107,7 @@ async fn take_back(shared: &Shared, login: &Login) -> Result<(), Refusal> {
 /// Ends the sessions of the account's other keys, tells others of the new one, and senders of what came back.
 fn announce(shared: &Shared, login: &Login, senders: &[PeerName]) {
     shared.registry.key_changed(&login.name, login.key);
-    for sender in senders {
-        shared.registry.wake(sender, Waits::News);
-    }
+    shared.registry.tell_senders(senders);
 }
 
 /// A key that was replaced before this time may not undo it.

@@ -250,6 +250,13 @@ impl Registry {
         }
     }
 
+    /// Tells senders that there is news of their messages.
+    pub(super) fn tell_senders(&self, senders: &[PeerName]) {
+        for sender in senders {
+            self.wake(sender, Waits::News);
+        }
+    }
+
     /// Whether a session is the one that is pushed its account's mailbox.
     pub(super) fn collects(&self, session: &Session) -> bool {
         let present = self.lock();

@@ -73,7 +73,7 @@ pub(super) async fn start(context: &Context, command: Command) -> Result<Started
 pub(super) async fn finish(context: Arc<Context>, started: Result<Started, Failure>, events: mpsc::Sender<Event>) {
     let rows = Rows(events);
     let result = match started {
-        Ok(Started::Message { to, id, written, events }) => message(to, id, written, events, &rows).await,
+        Ok(Started::Message { to, id, written, events }) => message(&context, to, id, written, events, &rows).await,
         Ok(Started::Other(command)) => run(&context, command, &rows).await,
         Err(failure) => Err(failure),
     };
@@ -81,13 +81,14 @@ pub(super) async fn finish(context: Arc<Context>, started: Result<Started, Failu
 }
 
 async fn message(
+    context: &Context,
     to: PeerName,
     id: MessageId,
     written: Written,
     mut events: broadcast::Receiver<Event>,
     rows: &Rows,
 ) -> Result<(), Failure> {
-    match messages::settled(id, written, &mut events).await? {
+    match messages::settled(context, id, written, &mut events).await? {
         Fate::Stored => rows.row(Event::Stored { to, id, what: What::Text }).await,
         Fate::Delivered => rows.row(Event::Delivered { to, id, what: What::Text }).await,
         Fate::Queued => rows.row(Event::Queued { to, id, what: What::Text }).await,

@@ -1,6 +1,7 @@
 //! What all parts of a running peer share.
 
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
@@ -19,7 +20,7 @@ use crate::transport::endpoint::Endpoint;
 use crate::transport::verify::AnnouncedDials;
 use crate::wire::account::{Identity, LoginKind};
 use crate::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
-use crate::wire::ids::{DirectoryFingerprint, PeerKey, PeerName};
+use crate::wire::ids::{DirectoryFingerprint, PeerKey, PeerName, PrekeyId};
 use crate::wire::refusal::Refusal;
 
 /// Which account at which directory, and as what.
@@ -70,8 +71,10 @@ pub(super) struct Delivering {
     pub(super) read: Notify,
     /// Held while a message is taken and told, so that everybody hears of messages in the order of the disk.
     pub(super) arrivals: tokio::sync::Mutex<()>,
-    /// Held while a prekey is replaced, so that one is made at a time.
-    pub(super) prekeys: tokio::sync::Mutex<()>,
+    /// The prekey that the directory hands out. Held while it is replaced, so that one is on its way at a time.
+    pub(super) prekeys: tokio::sync::Mutex<Option<PrekeyId>>,
+    /// Whether this session has left a message at the directory, which may need an old prekey in the next.
+    pub(super) has_left: AtomicBool,
 }
 
 impl Context {

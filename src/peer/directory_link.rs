@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::task::JoinSet;
 
@@ -287,20 +288,26 @@ async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> Trans
         created: logged_in.created,
         waiting: logged_in.waiting,
     });
-    let mut pushes = JoinSet::new();
-    pushes.spawn(prekeys::keep_fresh(context.clone(), logged_in.prekey));
-    pushes.spawn(outbox::send_lost_again(context.clone()));
-    pushes.spawn(catalogue::reconcile(context.clone()));
-    loop {
+    context.delivering.has_left.store(false, Ordering::Relaxed);
+    let mut chores = JoinSet::new();
+    chores.spawn(prekeys::keep_fresh(context.clone(), logged_in.prekey));
+    chores.spawn(outbox::send_lost_again(context.clone()));
+    chores.spawn(catalogue::reconcile(context.clone()));
+    let mut answers = JoinSet::new();
+    let ended = loop {
         tokio::select! {
             stream = connection.accept_stream() => match stream {
                 // QUIC's stream limit bounds how many run at a time.
-                Ok(stream) => { pushes.spawn(answer_in_time(context.clone(), stream)); }
-                Err(error) => return error,
+                Ok(stream) => { answers.spawn(answer(context.clone(), stream)); }
+                Err(error) => break error,
             },
-            Some(_) = pushes.join_next() => {}
+            Some(_) = chores.join_next() => {}
+            Some(_) = answers.join_next() => {}
         }
-    }
+    };
+    // What was being taken is taken to its end: on the disk and not on the screen, it would be known when it comes again.
+    while answers.join_next().await.is_some() {}
+    ended
 }
 
 /// Makes the first session usable before anybody hears of it: commands find it, and an account that has no prekey gets
@@ -316,18 +323,31 @@ pub(super) async fn begin(context: &Context, (connection, logged_in): &mut Sessi
     }
 }
 
-async fn answer_in_time(context: Arc<Context>, mut stream: Stream) {
-    match tokio::time::timeout(REQUEST_DEADLINE, answer(&context, &mut stream)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a push could not be answered"),
-        Err(_) => stream.abort(CloseCode::NoProgress),
+/// Answers one push. Only the network has deadlines: what has come is dealt with, however long the disk takes.
+async fn answer(context: Arc<Context>, mut stream: Stream) {
+    let push = tokio::time::timeout(REQUEST_DEADLINE, read_push(&mut stream)).await;
+    let Ok(Ok(push)) = push else {
+        tracing::debug!(?push, "a push did not come whole");
+        return stream.abort(CloseCode::NoProgress);
+    };
+    let answer = answer_to(&context, push).await;
+    match tokio::time::timeout(REQUEST_DEADLINE, stream.write_frame(&answer)).await {
+        Ok(Ok(())) => stream.finish(),
+        failed => {
+            tracing::debug!(?failed, "a push could not be answered");
+            stream.abort(CloseCode::NoProgress);
+        }
     }
 }
 
-async fn answer(context: &Context, stream: &mut Stream) -> Result<(), TransportError> {
-    let push: DirectoryPush = stream.read_frame().await?;
+async fn read_push(stream: &mut Stream) -> Result<DirectoryPush, TransportError> {
+    let push = stream.read_frame().await?;
     stream.expect_end().await?;
-    let answer: PushAnswer = match push {
+    Ok(push)
+}
+
+async fn answer_to(context: &Context, push: DirectoryPush) -> PushAnswer {
+    match push {
         DirectoryPush::Delivery(delivery) => inbox::take(context, *delivery).await,
         DirectoryPush::Receipts(receipts) => receipts::take_pushed(context, receipts).await,
         DirectoryPush::Drained { prekey } => prekeys::take_drained(context, prekey).await,
@@ -339,8 +359,5 @@ async fn answer(context: &Context, stream: &mut Stream) -> Result<(), TransportE
         DirectoryPush::KeyRequested { key, source } => account::key_requested(context, key, source),
         DirectoryPush::KeyChanged { name, key } => contacts::key_changed(context, &name, key).await,
         DirectoryPush::Returned { to, id, refusal } => outbox::take_returned(context, to, id, refusal).await,
-    };
-    stream.write_frame(&answer).await?;
-    stream.finish();
-    Ok(())
+    }
 }

@@ -217,10 +217,11 @@ impl PeerHandle {
     }
 
     /// Notes that a message is about to be shown: from here to [`Self::mark_shown`] a crash leaves it open whether it was.
+    /// Says `false` when another face has shown it already.
     ///
     /// # Errors
     /// A [`Failure`] when the profile cannot be written.
-    pub async fn begin_showing(&self, id: MessageId) -> Result<(), Failure> {
+    pub async fn begin_showing(&self, id: MessageId) -> Result<bool, Failure> {
         Ok(crate::storage::messages::begin_showing(self.context.database(), id).await?)
     }
 

@@ -164,15 +164,21 @@ fn state_of(stage: Stage) -> MessageState {
 
 /// Lists what no screen has shown, and the other offers that wait for an answer.
 pub(super) async fn inbox(context: &Context, rows: &Rows) -> Result<(), Failure> {
+    // An errand is gone before the time to wait is over, and comes again with a new one: what waits for others is shown.
+    if let LoginKind::Errand { .. } = context.account.kind {
+        inbox::give_up_on_all(context).await?;
+    }
     let mut listed = HashSet::new();
     for (event, is_perhaps_shown) in inbox::not_shown(context).await? {
         let (Event::Message { id, .. } | Event::Offer { id, .. } | Event::OfferDeclined { id, .. }) = event else {
             continue;
         };
+        if !messages::begin_showing(context.database(), id).await? {
+            continue;
+        }
         if is_perhaps_shown {
             rows.row(Event::Again { id }).await;
         }
-        messages::begin_showing(context.database(), id).await?;
         listed.insert(id);
         rows.row(event).await;
     }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
@@ -31,7 +32,10 @@ pub(super) async fn take(context: &Context, delivery: Delivery) -> PushAnswer {
     };
     match taken {
         Ok(Some(receipt)) => Ok(PushReply::Receipt(Box::new(receipt))),
-        Ok(None) => Ok(PushReply::Left),
+        Ok(None) => {
+            context.delivering.has_left.store(true, Ordering::Relaxed);
+            Ok(PushReply::Left)
+        }
         Err(failure) => {
             tracing::error!(%failure, "a message was left at the directory");
             Err(Refusal::Storage)
@@ -187,6 +191,14 @@ pub(super) async fn give_up_on_gaps(context: Arc<Context>) {
             }
         }
     }
+}
+
+/// Waits no longer for anything that should have come before a held message.
+pub(super) async fn give_up_on_all(context: &Context) -> Result<(), Failure> {
+    for (sender, sequence) in messages::held(context.database()).await? {
+        give_up(context, sender, sequence).await?;
+    }
+    Ok(())
 }
 
 async fn give_up(context: &Context, sender: PeerKey, sequence: u64) -> Result<(), Failure> {

@@ -14,6 +14,9 @@ use crate::wire::message::Body;
 /// How long a command waits for the directory; then the message goes on waiting in the outbox.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// And without a session: a link may still carry it.
+const PATIENCE_ALONE: Duration = Duration::from_millis(200);
+
 /// What a command can say of its message when it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -40,15 +43,17 @@ pub(super) async fn enqueue(context: &Context, to: &PeerName, id: MessageId, bod
     answer
 }
 
-/// Waits until a message is on this disk, and a while longer for the directory to have it.
+/// Waits until a message is on this disk, and a while longer for the directory to have it, if there is one.
 ///
 /// `events` must have been subscribed before the message was enqueued.
 pub(super) async fn settled(
+    context: &Context,
     id: MessageId,
     written: Written,
     events: &mut broadcast::Receiver<Event>,
 ) -> Result<Fate, Failure> {
     written.await.unwrap_or_else(|_| Err(Failure::new(FailureKind::Other, "the peer has stopped")))?;
+    let patience = if context.session.borrow().is_some() { PATIENCE } else { PATIENCE_ALONE };
     let fate = async {
         loop {
             match events.recv().await {
@@ -62,7 +67,7 @@ pub(super) async fn settled(
             }
         }
     };
-    Ok(tokio::time::timeout(PATIENCE, fate).await.unwrap_or(Fate::Queued))
+    Ok(tokio::time::timeout(patience, fate).await.unwrap_or(Fate::Queued))
 }
 
 /// Sends a message that must not be refused.
@@ -74,7 +79,7 @@ pub(super) async fn send(
     events: &mut broadcast::Receiver<Event>,
 ) -> Result<(), Failure> {
     let written = enqueue(context, to, id, body).await;
-    match settled(id, written, events).await? {
+    match settled(context, id, written, events).await? {
         Fate::Stored | Fate::Delivered | Fate::Queued => Ok(()),
         Fate::Refused(failure) => Err(failure),
     }

@@ -22,8 +22,8 @@ use crate::storage::messages::{self, Outgoing, ToSend};
 use crate::storage::shares;
 use crate::wire::account::LoginKind;
 use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
-use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
-use crate::wire::limits::{GAP_HELD, MISSING_PER_FRAME_MAX};
+use crate::wire::ids::{MessageId, PeerKey, PeerName};
+use crate::wire::limits::MISSING_PER_FRAME_MAX;
 use crate::wire::message::Body;
 use crate::wire::refusal::Refusal;
 
@@ -119,8 +119,7 @@ impl Sender {
             return;
         }
         let context = self.context.clone();
-        let since = UnixMillis(now_millis().0.saturating_sub(millis(GAP_HELD)));
-        let waiting = match messages::to_send(context.database(), context.key(), since).await {
+        let waiting = match messages::to_send(context.database(), context.key()).await {
             Ok(waiting) => waiting,
             Err(error) => return tracing::error!(%error, "the outbox cannot be read"),
         };
@@ -134,7 +133,7 @@ impl Sender {
             self.lanes.begin(recipient);
             let (context, prekeys) = (context.clone(), self.prekeys.clone());
             self.running.spawn(async move {
-                let outcome = sending::attempt(&context, &prekeys, &item.outgoing, way).await;
+                let outcome = sending::attempt(&context, &prekeys, &item, way).await;
                 (item, outcome)
             });
         }
@@ -174,10 +173,6 @@ impl Sender {
 
 fn no_way(item: &ToSend) -> Failure {
     Failure::new(FailureKind::NoPath, format!("{} did not answer, and there is no directory", item.outgoing.to))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn enqueue(context: &Context, Enqueue { to, id, body, written }: Enqueue) {

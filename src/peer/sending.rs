@@ -10,8 +10,9 @@ use super::direct;
 use super::failure::{Failure, FailureKind};
 use crate::clock::now_millis;
 use crate::protocol::lanes::{AfterRefusal, Way, Ways, after_refusal};
+use crate::seal::envelope;
+use crate::seal::prekey::{self, PrekeyError};
 use crate::seal::random::OsRandom;
-use crate::seal::{envelope, prekey};
 use crate::storage::messages::{Outgoing, ToSend};
 use crate::wire::account::SignedPrekey;
 use crate::wire::directory::{DirectoryReply, DirectoryRequest};
@@ -84,10 +85,10 @@ pub(super) fn way(context: &Context, item: &ToSend, failed_direct: bool) -> Opti
 }
 
 /// Sends a message once.
-pub(super) async fn attempt(context: &Context, known: &KnownPrekeys, outgoing: &Outgoing, way: Way) -> Outcome {
+pub(super) async fn attempt(context: &Context, known: &KnownPrekeys, item: &ToSend, way: Way) -> Outcome {
     match way {
-        Way::Direct { patience } => straight(context, &outgoing.message, patience).await,
-        Way::Directory => through_directory(context, known, &outgoing.to, &outgoing.message).await,
+        Way::Direct { patience } => straight(context, &item.outgoing.message, patience).await,
+        Way::Directory => through_directory(context, known, item).await,
     }
 }
 
@@ -101,7 +102,8 @@ async fn straight(context: &Context, message: &InnerMessage, patience: Duration)
     }
 }
 
-async fn through_directory(context: &Context, known: &KnownPrekeys, to: &PeerName, message: &InnerMessage) -> Outcome {
+async fn through_directory(context: &Context, known: &KnownPrekeys, item: &ToSend) -> Outcome {
+    let Outgoing { to, message } = &item.outgoing;
     for sealed in 1.. {
         let refusal = match seal_and_deliver(context, known, to, message).await {
             Ok(()) => return Outcome::Stored,
@@ -109,7 +111,7 @@ async fn through_directory(context: &Context, known: &KnownPrekeys, to: &PeerNam
             Err(Stop::NotNow(failure)) => return Outcome::Failed(failure),
             Err(Stop::No(refusal)) => refusal,
         };
-        match after_refusal(refusal, sealed) {
+        match after_refusal(refusal, sealed, item.was_stored) {
             AfterRefusal::SealAgain => known.forget(to),
             AfterRefusal::Rest => return Outcome::Failed(Failure::from(refusal)),
             AfterRefusal::GiveUp => return Outcome::Refused(Failure::from(refusal)),
@@ -186,8 +188,13 @@ async fn fetch_prekey(context: &Context, to: &PeerName) -> Result<SignedPrekey, 
     };
     let key = contacts::meet(context, to, identity.key).await?;
     let signed = identity.prekey.ok_or(Refusal::NoPrekey)?;
-    prekey::verify(&signed, to, &key, now_millis()).map_err(|error| {
-        Failure::new(FailureKind::Authentication, format!("the directory handed out a false prekey: {error}"))
-    })?;
-    Ok(signed)
+    match prekey::verify(&signed, to, &key, now_millis()) {
+        Ok(()) => Ok(signed),
+        // Its owner was away for a month, or a clock is wrong: a new one comes with them.
+        Err(PrekeyError::Expired) => Err(Stop::No(Refusal::NoPrekey)),
+        Err(error) => {
+            let message = format!("the directory handed out a false prekey: {error}");
+            Err(Stop::Never(Failure::new(FailureKind::Authentication, message)))
+        }
+    }
 }

@@ -123,9 +123,10 @@ pub enum AfterRefusal {
     AskIfOnline,
 }
 
-/// Decides it; `sealed` counts how often this attempt has sealed the message.
+/// Decides it; `sealed` counts how often this attempt has sealed the message. What its writer was told is stored, and
+/// is only sent again, waits for a place in the mailbox.
 #[must_use]
-pub fn after_refusal(refusal: Refusal, sealed: u32) -> AfterRefusal {
+pub fn after_refusal(refusal: Refusal, sealed: u32, was_stored: bool) -> AfterRefusal {
     match refusal {
         Refusal::PrekeyChanged | Refusal::KeyChanged if sealed < PREKEYS_PER_ATTEMPT_MAX => AfterRefusal::SealAgain,
         Refusal::PrekeyChanged
@@ -136,6 +137,7 @@ pub fn after_refusal(refusal: Refusal, sealed: u32) -> AfterRefusal {
         | Refusal::NotLoggedIn
         | Refusal::SessionEnded
         | Refusal::Storage => AfterRefusal::Rest,
+        Refusal::MailboxFull if was_stored => AfterRefusal::Rest,
         Refusal::MailboxFull => AfterRefusal::AskIfOnline,
         _ => AfterRefusal::GiveUp,
     }
@@ -216,11 +218,12 @@ mod tests {
 
     #[test]
     fn a_no_that_may_pass_is_tried_again_and_any_other_is_final() {
-        assert_eq!(after_refusal(Refusal::PrekeyChanged, 1), AfterRefusal::SealAgain);
-        assert_eq!(after_refusal(Refusal::PrekeyChanged, 4), AfterRefusal::Rest);
-        assert_eq!(after_refusal(Refusal::NoPrekey, 1), AfterRefusal::Rest);
-        assert_eq!(after_refusal(Refusal::MailboxFull, 1), AfterRefusal::AskIfOnline);
-        assert_eq!(after_refusal(Refusal::NotAccepted, 1), AfterRefusal::GiveUp);
-        assert_eq!(after_refusal(Refusal::UnknownName, 1), AfterRefusal::GiveUp);
+        assert_eq!(after_refusal(Refusal::PrekeyChanged, 1, false), AfterRefusal::SealAgain);
+        assert_eq!(after_refusal(Refusal::PrekeyChanged, 4, false), AfterRefusal::Rest);
+        assert_eq!(after_refusal(Refusal::NoPrekey, 1, false), AfterRefusal::Rest);
+        assert_eq!(after_refusal(Refusal::MailboxFull, 1, false), AfterRefusal::AskIfOnline);
+        assert_eq!(after_refusal(Refusal::MailboxFull, 1, true), AfterRefusal::Rest);
+        assert_eq!(after_refusal(Refusal::NotAccepted, 1, false), AfterRefusal::GiveUp);
+        assert_eq!(after_refusal(Refusal::UnknownName, 1, false), AfterRefusal::GiveUp);
     }
 }

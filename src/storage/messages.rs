@@ -26,6 +26,8 @@ pub struct ToSend {
     pub outgoing: Outgoing,
     /// Which attempt it is, for [`Fate::Stored`].
     pub attempt: u32,
+    /// Whether it was stored before, and is sent again.
+    pub was_stored: bool,
     /// Whether an earlier message to the same key may still be on its way.
     pub has_earlier_under_way: bool,
 }
@@ -87,16 +89,16 @@ pub async fn write(database: &Database, to: &PeerName, draft: Draft) -> Result<O
 }
 
 /// The first message that waits for each recipient, with the numbers it names as skipped; who was written to first comes
-/// first. An earlier message counts as under way when it was stored since a time.
+/// first. An earlier message counts as under way while the directory has it, as far as anybody knows.
 #[expect(clippy::missing_errors_doc, reason = "see `write`")]
-pub async fn to_send(database: &Database, sender: PeerKey, since: UnixMillis) -> Result<Vec<ToSend>, DatabaseError> {
+pub async fn to_send(database: &Database, sender: PeerKey) -> Result<Vec<ToSend>, DatabaseError> {
     database
         .run(move |sql| {
             let mut first = Vec::new();
             let mut after = None;
             // From recipient to recipient, past all that wait behind the first.
             while let Some(recipient) = next_recipient(sql, after)? {
-                first.extend(first_to(sql, sender, recipient, since)?);
+                first.extend(first_to(sql, sender, recipient)?);
                 after = Some(recipient);
             }
             first.sort_by_key(|(place, _)| *place);
@@ -113,27 +115,23 @@ fn next_recipient(sql: &Connection, after: Option<PeerKey>) -> rusqlite::Result<
 }
 
 /// The first message that waits for a recipient, and its place on the screen.
-fn first_to(
-    sql: &Connection,
-    sender: PeerKey,
-    recipient: PeerKey,
-    since: UnixMillis,
-) -> rusqlite::Result<Option<(i64, ToSend)>> {
+fn first_to(sql: &Connection, sender: PeerKey, recipient: PeerKey) -> rusqlite::Result<Option<(i64, ToSend)>> {
     let query = format!(
-        "SELECT {COLUMNS}, attempt, place, EXISTS (
+        "SELECT {COLUMNS}, attempt, place, state = 'stored', EXISTS (
              SELECT 1 FROM message AS earlier WHERE earlier.peer_key = message.peer_key
-             AND earlier.state = 'stored' AND earlier.stored_at >= ?2 AND earlier.sequence < message.sequence
+             AND earlier.state = 'stored' AND earlier.stored_at IS NOT NULL AND earlier.sequence < message.sequence
          ) FROM message WHERE waits AND peer_key = ?1 ORDER BY sequence"
     );
     let mut statement = sql.prepare_cached(&query)?;
-    let mut rows = statement.query(params![recipient.as_bytes(), since.0.cast_signed()])?;
+    let mut rows = statement.query([recipient.as_bytes()])?;
     // One that is damaged does not stop those behind it.
     while let Some(row) = rows.next()? {
-        let (attempt, place, has_earlier_under_way) = (row.get(6)?, row.get(7)?, row.get(8)?);
+        let (attempt, place) = (row.get(6)?, row.get(7)?);
+        let (was_stored, has_earlier_under_way) = (row.get(8)?, row.get(9)?);
         if let Some((to, message)) = StoredRow::read(row)?.outgoing(sender) {
-            let message = conversation::name_skipped(&mut records(sql, since), message)?;
+            let message = conversation::name_skipped(&mut records(sql, UnixMillis(0)), message)?;
             let outgoing = Outgoing { to, message };
-            return Ok(Some((place, ToSend { outgoing, attempt, has_earlier_under_way })));
+            return Ok(Some((place, ToSend { outgoing, attempt, was_stored, has_earlier_under_way })));
         }
     }
     Ok(None)
@@ -210,7 +208,7 @@ pub async fn unreceipted(database: &Database, after: i64, limit: usize) -> Resul
     database
         .run(move |sql| {
             let query = "SELECT number, peer, peer_key, id FROM message
-                 WHERE state = 'stored' AND NOT waits AND number > ?1 ORDER BY number LIMIT ?2";
+                 WHERE state = 'stored' AND stored_at IS NOT NULL AND NOT waits AND number > ?1 ORDER BY number LIMIT ?2";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let mut rows = sql.prepare_cached(query)?;
             let found = rows.query_and_then(params![after, limit], |row| {
@@ -321,14 +319,14 @@ pub async fn not_shown(database: &Database, recipient: PeerKey) -> Result<Vec<(I
         .await
 }
 
-/// Notes that a message is about to be shown.
+/// Notes that a message is about to be shown. Says `false` when it was shown already, by somebody else.
 #[expect(clippy::missing_errors_doc, reason = "see `write`")]
-pub async fn begin_showing(database: &Database, id: MessageId) -> Result<(), DatabaseError> {
+pub async fn begin_showing(database: &Database, id: MessageId) -> Result<bool, DatabaseError> {
     database
         .run(move |sql| {
-            let update = "UPDATE message SET state = 'showing' WHERE direction = 'in' AND id = ?1 AND state = 'new'";
-            sql.prepare_cached(update)?.execute([id.as_bytes()])?;
-            Ok(())
+            let update = "UPDATE message SET state = 'showing'
+                 WHERE direction = 'in' AND id = ?1 AND state IN ('new', 'showing')";
+            Ok(sql.prepare_cached(update)?.execute([id.as_bytes()])? > 0)
         })
         .await
 }

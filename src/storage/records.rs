@@ -106,7 +106,7 @@ impl Records for SqlRecords<'_> {
     }
 
     fn held(&mut self, from: PeerKey) -> rusqlite::Result<Vec<(u64, MessageId)>> {
-        let query = "SELECT sequence, id FROM message WHERE direction = 'in' AND peer_key = ?1 AND state = 'held'
+        let query = "SELECT sequence, id FROM message INDEXED BY message_held WHERE peer_key = ?1 AND state = 'held'
              ORDER BY sequence, number";
         let mut rows = self.sql.prepare_cached(query)?;
         rows.query_map([from.as_bytes()], |row| Ok((unsigned(row, 0)?, MessageId::from_bytes(row.get(1)?))))?.collect()

@@ -111,4 +111,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (peer_key, sequence)
     ) STRICT, WITHOUT ROWID;
     ",
+    "
+    -- what is asked for with every message, found without reading the history
+    CREATE INDEX message_held ON message (peer_key, sequence, number) WHERE state = 'held';
+    CREATE INDEX message_by_id ON message (id);
+    ",
 ];

@@ -1,8 +1,10 @@
 //! A directory that lies: it hands out false keys and prekeys for bob, and delivers what bob never wrote.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use qchat::clock::now_millis;
+use qchat::database::DatabaseError;
 use qchat::peer::event::Event;
 use qchat::peer::failure::{Failure, FailureKind};
 use qchat::peer::handle::{Command, Source};
@@ -22,7 +24,7 @@ use qchat::wire::catalog::{Entry, EntryKind, Found, Scope};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{Epoch, FileDigest, FileSize, MessageId, Signature, UnixMillis};
 use qchat::wire::message::{Body, Delivery, Envelope, InnerMessage, ReceiptKind, Text};
-use qchat::wire::refusal::Refusal;
+use qchat::wire::refusal::{CloseCode, Refusal};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -320,13 +322,16 @@ async fn a_prekey_that_bob_did_not_sign_is_never_sealed_to() {
     let (directory, alice) = HostileDirectory::with_alice(&bob).await;
     for verified in [false, true] {
         alice.ask(Command::Verify { name: name("bob"), mark: verified }).await.unwrap();
-        for prekey in [&by_another, &under_his_name, &broken, &unsigned, &expired] {
+        for prekey in [&by_another, &under_his_name, &broken, &unsigned] {
             directory.says(|identity| identity.prekey = Some(prekey.clone()));
             let failure = try_to_say(&alice, "sealed to nobody").await.unwrap_err();
             assert_eq!(failure.kind, FailureKind::Authentication, "{failure}");
             assert!(failure.message.contains("prekey"), "{failure}");
         }
     }
+    // Not false, only old: the message waits until there is a new one.
+    directory.says(|identity| identity.prekey = Some(expired));
+    try_to_say(&alice, "sealed to nobody").await.unwrap();
     assert_eq!(directory.carried(), 0);
 }
 
@@ -360,4 +365,45 @@ async fn what_bob_did_not_write_is_never_shown_as_his() {
     assert_eq!(said(directory.delivers_as_bob(last).await), Some(ReceiptKind::Delivered));
     assert_eq!(alice.next_line().await, ("bob".to_owned(), "his own".to_owned()), "and nothing before it");
     assert_eq!(alice.next_line().await, ("bob".to_owned(), "his last".to_owned()), "a replay is shown once");
+}
+
+/// A session that ends while a message is being taken: what is then on alice's disk comes to her screen, too.
+#[tokio::test]
+async fn what_is_taken_while_the_session_ends_comes_to_the_screen() {
+    let bob = new_key();
+    let (directory, mut alice) = HostileDirectory::with_alice(&bob).await;
+    let mut session = directory.session.clone();
+    let _busy = keep_busy(alice.machine.clone());
+    for round in 0..16_u64 {
+        let connection = session.borrow_and_update().clone().expect("alice is here");
+        while directory.lies.lock().unwrap().prekey.is_none() {
+            tokio::task::yield_now().await;
+        }
+        let text = format!("round {round}");
+        let envelope = directory.sealed(&bob, &alice, &text);
+        let push = DirectoryPush::Delivery(Box::new(Delivery { from: name("bob"), envelope: envelope.clone() }));
+        // Cut off later in each round: before, while and after it is written.
+        let pushed = connection.request::<_, PushAnswer>(&push);
+        drop(tokio::time::timeout(Duration::from_millis(4 * round), pushed).await);
+        connection.close(CloseCode::ShuttingDown);
+        in_time(session.changed()).await.unwrap();
+        // As an honest directory does: it was not acknowledged, so it comes again.
+        assert_eq!(said(directory.delivers_as_bob(envelope).await), Some(ReceiptKind::Delivered));
+        alice.until(|event| matches!(event, Event::Message { text: shown, .. } if *shown == text).then_some(())).await;
+    }
+}
+
+/// Makes each use of a machine's disk wait a little.
+fn keep_busy(machine: Arc<Machine>) -> JoinSet<()> {
+    let mut busy = JoinSet::new();
+    busy.spawn(async move {
+        loop {
+            let wait = |_: &rusqlite::Connection| {
+                std::thread::sleep(Duration::from_millis(6));
+                Ok::<(), DatabaseError>(())
+            };
+            machine.profile().database().run(wait).await.unwrap();
+        }
+    });
+    busy
 }

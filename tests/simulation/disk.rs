@@ -53,10 +53,10 @@ impl Disk {
         self.written.get(&(to, id))
     }
 
-    /// Whether a message before this one was stored since then, and not delivered.
-    pub(crate) fn has_earlier_under_way(&self, to: PeerKey, sequence: u64, since: UnixMillis) -> bool {
+    /// Whether a message before this one was stored, and not delivered.
+    pub(crate) fn has_earlier_under_way(&self, to: PeerKey, sequence: u64) -> bool {
         let Some(stored) = self.stored.get(&to) else { return false };
-        stored.range(..(sequence, MessageId::from_bytes([0; 16]))).any(|(_, &at)| at.is_some_and(|at| at >= since))
+        stored.range(..(sequence, MessageId::from_bytes([0; 16]))).next().is_some()
     }
 
     /// What was stored, was not receipted and is not to be sent again.

@@ -19,9 +19,6 @@ use crate::network::Frame;
 use crate::peer::{Asked, Attempt, Peer, PeerEvent, Work};
 use crate::scene::{Sabotage, Scene};
 
-/// How long after it was stored a message may still be under way.
-const UNDER_WAY_MILLIS: u64 = 10_000;
-
 /// How long read receipts wait after a failure.
 const RECEIPTS_PAUSE: Duration = Duration::from_secs(5);
 
@@ -70,11 +67,10 @@ impl Peer {
     fn send_first(&mut self, scene: &mut Scene, to: PeerKey) {
         let Some(&(sequence, id)) = self.disk.waiting.get(&to).and_then(|waiting| waiting.first()) else { return };
         let now = self.now(scene);
-        let since = qchat::wire::ids::UnixMillis(now.0.saturating_sub(UNDER_WAY_MILLIS));
         let ways = Ways {
             direct: self.memory.direct.get(&to).map(|&(_, round_trip)| round_trip),
             directory: self.directory().is_some(),
-            has_earlier_under_way: self.disk.has_earlier_under_way(to, sequence, since),
+            has_earlier_under_way: self.disk.has_earlier_under_way(to, sequence),
             failed_direct: self.memory.failed_direct.contains(&id),
         };
         let Some(way) = ways.choose() else { return };
@@ -174,7 +170,11 @@ impl Peer {
     }
 
     fn refused(&mut self, scene: &mut Scene, attempt: Attempt, refusal: Refusal) {
-        match after_refusal(refusal, attempt.sealed) {
+        let was_stored = self
+            .disk
+            .written(attempt.to, attempt.id)
+            .is_some_and(|written| written.sent.stage == conversation::Stage::Stored);
+        match after_refusal(refusal, attempt.sealed, was_stored) {
             AfterRefusal::SealAgain => {
                 self.memory.cached.remove(&attempt.to);
                 self.seal(scene, attempt);

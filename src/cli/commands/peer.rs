@@ -63,14 +63,17 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
         is_connected: true,
         shown_early: HashSet::new(),
         running: JoinSet::new(),
+        show_again_at: None,
     };
+    // A task of its own: a terminal that takes no output does not keep verbs waiting.
+    let mut serving = JoinSet::new();
+    serving.spawn(socket.serve(served));
     let faces = async move {
         // Dropped at the end, however it comes: that stops the peer.
         let _finished = finished;
-        tokio::select! {
-            result = face.live(lines, events) => result,
-            () = socket.serve(served) => Ok(()),
-        }
+        let result = face.live(lines, events).await;
+        serving.shutdown().await;
+        result
     };
     // On threads of its own, so that a terminal that takes no output stops neither chat nor files.
     let mut running = JoinSet::new();
@@ -153,7 +156,12 @@ struct Face {
     /// Messages that were shown before their event came.
     shown_early: HashSet<MessageId>,
     running: JoinSet<()>,
+    /// When to try again to show what the profile could not note.
+    show_again_at: Option<Instant>,
 }
+
+/// Between two attempts to show what the profile could not note.
+const UNSHOWN_PAUSE: Duration = Duration::from_secs(5);
 
 impl Face {
     async fn live(
@@ -184,6 +192,7 @@ impl Face {
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 () = until(due) => self.tell_what_is_due(),
+                () = until(self.show_again_at) => self.show_what_was_kept().await?,
                 Some(_) = self.running.join_next() => {}
                 () = stop_signal() => return Err(Failure::new(FailureKind::Interrupted, "stopped")),
             }
@@ -318,12 +327,44 @@ impl Face {
     /// crash in between leaves is shown again with a word, because nobody can know.
     async fn show_message(&mut self, event: &Event) -> Result<Option<MessageId>, Failure> {
         let Some(id) = message_id(event) else { return Ok(None) };
-        self.handle.begin_showing(id).await?;
+        match self.handle.begin_showing(id).await {
+            Ok(true) => {}
+            // `qchat inbox` was faster.
+            Ok(false) => return Ok(Some(id)),
+            Err(failure) => {
+                self.keep_for_later(&failure);
+                return Ok(Some(id));
+            }
+        }
         self.output.event(event);
         self.output.check_shown()?;
-        self.handle.mark_shown(id).await?;
+        if let Err(failure) = self.handle.mark_shown(id).await {
+            self.keep_for_later(&failure);
+        }
         self.log(|log| log.note_shown(event));
         Ok(Some(id))
+    }
+
+    /// The profile takes no more, its disk is full perhaps: what is new stays new, and is shown when there is room.
+    fn keep_for_later(&mut self, failure: &Failure) {
+        if self.show_again_at.is_none() {
+            self.output.warning(&format!("warning: new messages are not shown for now: {failure}"));
+        }
+        self.show_again_at = Some(Instant::now() + UNSHOWN_PAUSE);
+    }
+
+    /// Shows what could not be shown, once the profile can be written again.
+    async fn show_what_was_kept(&mut self) -> Result<(), Failure> {
+        self.show_again_at = Some(Instant::now() + UNSHOWN_PAUSE);
+        let Ok(waiting) = self.handle.not_shown().await else { return Ok(()) };
+        for (event, _) in waiting {
+            let Some(id) = message_id(&event) else { continue };
+            if self.handle.begin_showing(id).await.is_err() {
+                return Ok(());
+            }
+        }
+        self.show_again_at = None;
+        self.show_waiting().await
     }
 }
 

@@ -71,18 +71,19 @@ pub(super) fn delete_account(
     name: &PeerName,
     key: Option<PeerKey>,
     now: UnixMillis,
-) -> Result<(), StoreError> {
+) -> Result<Vec<PeerName>, StoreError> {
     match (account_key(sql, name)?, key) {
         (None, _) => return refused(Refusal::UnknownName),
         (Some(current), Some(key)) if current != key => return refused(Refusal::SessionEnded),
         (Some(_), _) => {}
     }
+    let senders = returned::give_all_back(sql, name, now)?;
     sql.execute("DELETE FROM account WHERE name = ?1", [name.as_str()])?; // and with it all that refers to it
     sql.execute(
         "INSERT OR REPLACE INTO deleted_name (name, deleted_at) VALUES (?1, ?2)",
         params![name.as_str(), now.0.cast_signed()],
     )?;
-    Ok(())
+    Ok(senders)
 }
 
 pub(super) fn invite(

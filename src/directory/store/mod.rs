@@ -142,8 +142,14 @@ pub trait Store: Send + Sync + 'static {
     async fn set_password(&self, name: &PeerName, key: PeerKey, password: String) -> Result<(), StoreError>;
 
     /// Removes an account and all that is kept for it, and keeps its name back; refused with `UnknownName`, and with
-    /// `SessionEnded` when a key is named that is not the account's.
-    async fn delete_account(&self, name: &PeerName, key: Option<PeerKey>, now: UnixMillis) -> Result<(), StoreError>;
+    /// `SessionEnded` when a key is named that is not the account's. What waits for it goes back to its senders, who are
+    /// named.
+    async fn delete_account(
+        &self,
+        name: &PeerName,
+        key: Option<PeerKey>,
+        now: UnixMillis,
+    ) -> Result<Vec<PeerName>, StoreError>;
 
     /// Frees the names of accounts that were deleted before a time, and says how many.
     async fn expire_deleted_names(&self, before: UnixMillis) -> Result<usize, StoreError>;

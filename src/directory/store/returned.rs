@@ -34,6 +34,29 @@ pub(super) fn give_back(
     Ok(senders)
 }
 
+/// Gives all envelopes of an account that is about to be deleted back to their senders, and says to whom.
+pub(super) fn give_all_back(
+    sql: &Connection,
+    recipient: &PeerName,
+    now: UnixMillis,
+) -> Result<Vec<PeerName>, StoreError> {
+    let mut statement = sql.prepare_cached("SELECT sender, id FROM envelope WHERE recipient = ?1 ORDER BY number")?;
+    let waiting = statement.query_and_then([recipient.as_str()], |row| {
+        Ok::<_, StoreError>((parsed::<PeerName>(&column::<String>(row, 0)?)?, MessageId::from_bytes(column(row, 1)?)))
+    })?;
+    let mut senders = Vec::new();
+    for (sender, id) in waiting.collect::<Result<Vec<_>, _>>()? {
+        tell(sql, &sender, recipient, id, Refusal::UnknownName, now)?;
+        if !senders.contains(&sender) {
+            senders.push(sender);
+        }
+    }
+    for sender in &senders {
+        keep_newest(sql, sender)?;
+    }
+    Ok(senders)
+}
+
 /// Gives envelopes that waited since before a time back to their senders, the oldest first and at most so many.
 pub(super) fn expire(
     sql: &Connection,

@@ -208,7 +208,12 @@ impl Store for SqliteStore {
         self.run(move |sql| accounts::set_password(sql, &name, key, &password)).await
     }
 
-    async fn delete_account(&self, name: &PeerName, key: Option<PeerKey>, now: UnixMillis) -> Result<(), StoreError> {
+    async fn delete_account(
+        &self,
+        name: &PeerName,
+        key: Option<PeerKey>,
+        now: UnixMillis,
+    ) -> Result<Vec<PeerName>, StoreError> {
         let name = name.clone();
         self.run(move |sql| accounts::delete_account(sql, &name, key, now)).await
     }
