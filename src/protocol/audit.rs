@@ -59,13 +59,18 @@ pub struct Theirs {
     pub is_late: bool,
 }
 
-/// A number of theirs that is accounted for.
+/// A number of theirs that is accounted for, or a run of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accounted {
     /// Its message came.
     Came(Theirs),
-    /// A later message named it as one that will not come.
-    Named(u64),
+    /// A later message named it and those up to another as numbers that will not come.
+    Named {
+        /// The first.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
 }
 
 /// How many messages of each kind there are.
@@ -182,13 +187,14 @@ impl Auditor {
         }
     }
 
-    /// Takes what is known of a number of theirs, in rising order.
+    /// Takes what is known of numbers of theirs, in rising order of the first.
     pub fn theirs(&mut self, number: Accounted) {
-        let sequence = match number {
-            Accounted::Came(Theirs { sequence, .. }) | Accounted::Named(sequence) => sequence,
+        let (first, last) = match number {
+            Accounted::Came(Theirs { sequence, .. }) => (sequence, sequence),
+            Accounted::Named { first, last } => (first, last),
         };
-        self.miss_before(sequence);
-        self.next = self.next.max(sequence.saturating_add(1));
+        self.miss_before(first);
+        self.next = self.next.max(last.saturating_add(1));
         if let Accounted::Came(message) = number {
             self.came(message);
         }
@@ -295,10 +301,15 @@ mod tests {
     #[test]
     fn numbers_that_neither_came_nor_were_named_are_missing() {
         let came = |sequence| Accounted::Came(theirs(sequence));
-        let (counts, findings) = audit_theirs(9, &[came(2), Accounted::Named(3), came(4), came(7), came(9)]);
+        let named = |first, last| Accounted::Named { first, last };
+        let (counts, findings) = audit_theirs(9, &[came(2), named(3, 3), came(4), came(7), came(9)]);
         let missing = |first, last| Finding::Missing { first, last };
         assert_eq!(findings, [missing(1, 1), missing(5, 6), missing(8, 8)]);
         assert_eq!((counts.received, counts.missing), (4, 4));
+        // What came within a run that a sender named is in it, and does not end it.
+        let (counts, findings) = audit_theirs(1 << 48, &[named(2, (1 << 48) - 1), came(5), came(6)]);
+        assert_eq!(findings, [missing(1, 1), missing(1 << 48, 1 << 48)]);
+        assert_eq!((counts.received, counts.missing), (2, 2));
     }
 
     #[test]

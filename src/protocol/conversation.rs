@@ -12,8 +12,8 @@
 //! function changes is durable together or not at all, so a crash leaves no half of a decision.
 
 use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
-use crate::wire::limits::{HELD_PER_SENDER_MAX, OUTBOX_MESSAGES_MAX, SEQUENCE_MAX, SKIPPED_MAX};
-use crate::wire::message::{Body, InnerMessage, Receipt, ReceiptKind, Skipped};
+use crate::wire::limits::{HELD_PER_SENDER_MAX, OUTBOX_MESSAGES_MAX, SEQUENCE_MAX};
+use crate::wire::message::{Body, InnerMessage, Receipt, ReceiptKind, Run, Skipped};
 
 /// How often a message is sealed again for a recipient who cannot open it.
 const RESEALS_MAX: u32 = 16;
@@ -103,8 +103,8 @@ pub struct Conversation {
     pub released: u64,
     /// Their highest number that ever came.
     pub highest: u64,
-    /// Numbers above [`Self::released`] that will not come, in rising order; 64 at most.
-    pub skipped: Vec<u64>,
+    /// Numbers above [`Self::released`] that will not come; 64 runs at most.
+    pub skipped: Skipped,
 }
 
 /// What a peer keeps of its messages. Every method may fail as the database does.
@@ -128,8 +128,8 @@ pub trait Records {
     fn sent(&mut self, to: PeerKey, id: MessageId) -> Result<Option<Sent>, Self::Error>;
     /// Keeps what it has come to.
     fn keep_sent(&mut self, to: PeerKey, id: MessageId, sent: Sent) -> Result<(), Self::Error>;
-    /// The highest 64 numbers below one whose messages were refused.
-    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> Result<Vec<u64>, Self::Error>;
+    /// The newest numbers below one whose messages were refused, as [`Skipped::of_falling`] has them.
+    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> Result<Skipped, Self::Error>;
 
     /// Whether a message has come before.
     fn has_come(&mut self, from: PeerKey, id: MessageId) -> Result<bool, Self::Error>;
@@ -179,7 +179,7 @@ pub fn write<R: Records>(records: &mut R, to: &PeerName, draft: Draft) -> Result
 /// Names the numbers that will not come in a message that is about to be signed.
 #[expect(clippy::missing_errors_doc, reason = "see `write`")]
 pub fn name_skipped<R: Records>(records: &mut R, message: InnerMessage) -> Result<InnerMessage, R::Error> {
-    let skipped = Skipped::newest(records.refused_below(message.recipient, message.sequence)?);
+    let skipped = records.refused_below(message.recipient, message.sequence)?;
     Ok(InnerMessage { skipped, ..message })
 }
 
@@ -218,7 +218,7 @@ pub struct Taken {
     /// What goes to the screen now, in this order.
     pub released: Vec<MessageId>,
     /// Numbers that were waited for long enough, when too many others were held; first and last of each run.
-    pub missing: Vec<(u64, u64)>,
+    pub missing: Vec<Run>,
     /// The highest number that ever came from this sender.
     pub highest: u64,
 }
@@ -242,7 +242,7 @@ pub fn take<R: Records>(records: &mut R, from: &PeerName, message: &InnerMessage
         return Ok(Taken { is_known: true, released: Vec::new(), missing: Vec::new(), highest });
     }
     conversation.highest = conversation.highest.max(message.sequence);
-    conversation.skip(message.skipped.numbers(), message.sequence);
+    conversation.skip(message.skipped.runs(), message.sequence);
     let is_late = message.sequence <= conversation.released;
     records.add_received(from, message, is_late)?;
     let mut released = release_in_turn(records, sender, &mut conversation)?;
@@ -263,7 +263,7 @@ pub fn take<R: Records>(records: &mut R, from: &PeerName, message: &InnerMessage
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GivenUp {
     /// Numbers that did not come; first and last of each run.
-    pub missing: Vec<(u64, u64)>,
+    pub missing: Vec<Run>,
     /// What goes to the screen now, in this order.
     pub released: Vec<MessageId>,
 }
@@ -280,22 +280,27 @@ pub fn give_up<R: Records>(records: &mut R, sender: PeerKey, sequence: u64) -> R
 }
 
 impl Conversation {
-    /// Remembers numbers below `sequence` that will not come.
-    fn skip(&mut self, numbers: &[u64], sequence: u64) {
-        self.skipped.extend(numbers.iter().filter(|&&number| number > self.released && number < sequence));
-        self.skipped.sort_unstable();
-        self.skipped.dedup();
-        let too_many = self.skipped.len().saturating_sub(SKIPPED_MAX);
-        self.skipped.drain(..too_many);
+    /// Remembers numbers below `sequence` that will not come, and forgets those that are waited for no longer.
+    fn skip(&mut self, runs: &[Run], sequence: u64) {
+        let (lowest, highest) = (self.released + 1, sequence.saturating_sub(1));
+        let known = self.skipped.runs().iter().map(|&(first, last)| (first.max(lowest), last));
+        let named = runs.iter().map(|&(first, last)| (first.max(lowest), last.min(highest)));
+        self.skipped = Skipped::newest_runs(known.chain(named).collect());
+    }
+
+    /// The last number of the run of skipped ones that a number lies in.
+    fn last_skipped_with(&self, number: u64) -> Option<u64> {
+        let around = self.skipped.runs().iter().find(|&&(first, last)| first <= number && number <= last);
+        around.map(|&(_, last)| last)
     }
 
     /// The runs of numbers between what was released and this one that were not named as skipped.
-    fn missing_before(&self, sequence: u64) -> Vec<(u64, u64)> {
+    fn missing_before(&self, sequence: u64) -> Vec<Run> {
         let mut runs = Vec::new();
         let mut first = self.released + 1;
-        for &skipped in self.skipped.iter().filter(|&&skipped| skipped < sequence) {
+        for &(skipped, last) in self.skipped.runs().iter().filter(|&&(skipped, _)| skipped < sequence) {
             runs.extend((first < skipped).then(|| (first, skipped - 1)));
-            first = skipped + 1;
+            first = last + 1;
         }
         runs.extend((first < sequence).then(|| (first, sequence - 1)));
         runs
@@ -316,14 +321,13 @@ fn release_in_turn<R: Records>(
             records.release(sender, id)?;
             released.push(id);
             conversation.released = conversation.released.max(sequence);
-        } else if conversation.skipped.contains(&next) {
-            conversation.released = next;
+        } else if let Some(last) = conversation.last_skipped_with(next) {
+            conversation.released = last;
         } else {
             break;
         }
     }
-    let up_to = conversation.released;
-    conversation.skipped.retain(|&skipped| skipped > up_to);
+    conversation.skip(&[], 0);
     Ok(released)
 }
 

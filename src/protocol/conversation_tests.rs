@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use super::*;
+use crate::wire::limits::SKIPPED_RUNS_MAX;
 use crate::wire::message::Text;
 
 const ALICE: PeerKey = PeerKey::from_bytes([1; 32]);
@@ -51,11 +52,11 @@ impl Records for Table {
         Ok(())
     }
 
-    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> Result<Vec<u64>, Infallible> {
+    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> Result<Skipped, Infallible> {
         let refused = self.sent.iter().filter(|((recipient, _), sent)| {
             *recipient == to && sent.stage == Stage::Refused && sent.sequence < sequence
         });
-        Ok(refused.map(|(_, sent)| sent.sequence).collect())
+        Ok(Skipped::newest(refused.map(|(_, sent)| sent.sequence).collect()))
     }
 
     fn has_come(&mut self, from: PeerKey, id: MessageId) -> Result<bool, Infallible> {
@@ -254,5 +255,49 @@ fn the_next_message_names_the_refused_ones() {
         assert_eq!(settle(&mut alice, BOB, id(byte), Fate::Refused).unwrap(), Some(Stage::Refused));
     }
     let fourth = name_skipped(&mut alice, message(4, &[])).unwrap();
-    assert_eq!(fourth.skipped.numbers(), [1, 3]);
+    assert_eq!(fourth.skipped.runs(), [(1, 1), (3, 3)]);
+}
+
+#[test]
+fn after_a_hundred_that_were_refused_in_a_row_the_next_is_shown_at_once() {
+    let (mut alice, mut bob) = (Table::default(), Table::default());
+    came(&mut bob, 1, &[]);
+    for byte in 1..=102 {
+        write(&mut alice, &name("bob"), draft(byte)).unwrap().unwrap();
+    }
+    for byte in 2..=101 {
+        settle(&mut alice, BOB, id(byte), Fate::Refused).unwrap();
+    }
+    let next = name_skipped(&mut alice, message(102, &[])).unwrap();
+    assert_eq!(next.skipped.runs(), [(2, 101)]);
+    let taken = take(&mut bob, &name("alice"), &next).unwrap();
+    assert_eq!((taken.released, taken.missing), (vec![id(102)], Vec::new()));
+    assert_eq!(bob.conversations[&ALICE].skipped, Skipped::default());
+}
+
+#[test]
+fn a_run_over_all_numbers_costs_nothing_and_loses_nothing() {
+    let mut table = Table::default();
+    came(&mut table, 1, &[]);
+    came(&mut table, 4, &[]);
+    let skipped = Skipped::newest_runs(vec![(1, SEQUENCE_MAX)]);
+    let hostile = InnerMessage { sequence: SEQUENCE_MAX, skipped, ..message(200, &[]) };
+    let taken = take(&mut table, &name("alice"), &hostile).unwrap();
+    assert_eq!((taken.released, taken.missing), (vec![id(4), id(200)], Vec::new()), "what was held comes first");
+    assert_eq!(table.conversations[&ALICE].skipped, Skipped::default());
+    assert_eq!((came(&mut table, 2, &[]).released, table.late), (vec![id(2)], 1), "late, but not lost");
+    assert_eq!(came(&mut table, 250, &[3]).released, [id(250)]);
+}
+
+#[test]
+fn what_is_remembered_of_skipped_numbers_is_bounded() {
+    let mut table = Table::default();
+    for sequence in 0..200 {
+        let skipped = Skipped::newest((1..=64).map(|number| 10_000 + 200 * number + 2 * sequence).collect());
+        let bytes = [sequence.to_le_bytes(); 2].concat().try_into().unwrap();
+        let (id, sequence) = (MessageId::from_bytes(bytes), 100_000 + 2 * sequence);
+        let message = InnerMessage { sequence, id, skipped, ..message(1, &[]) };
+        take(&mut table, &name("alice"), &message).unwrap();
+        assert!(table.conversations[&ALICE].skipped.runs().len() <= SKIPPED_RUNS_MAX);
+    }
 }

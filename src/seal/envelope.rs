@@ -277,7 +277,7 @@ mod tests {
     use crate::seal::random::OsRandom;
     use crate::wire::ids::{MessageId, PeerName, UnixMillis};
     use crate::wire::limits::{SEALED_BYTES_MAX, TEXT_BYTES_MAX};
-    use crate::wire::message::{Body, Text};
+    use crate::wire::message::{Body, Skipped, Text};
 
     /// Alice writes to Bob.
     struct Pair {
@@ -413,6 +413,17 @@ mod tests {
         let envelope = pair.seal(&message);
         assert!(envelope.sealed.len() <= SEALED_BYTES_MAX);
         assert_eq!(pair.open(&envelope).unwrap(), message);
+    }
+
+    #[test]
+    fn the_longest_text_fits_whatever_it_names_as_skipped() {
+        let pair = Pair::new();
+        for newest in [u64::from(u32::MAX), SEQUENCE_MAX] {
+            let falling = (0..1_000).map(|number| Ok::<_, ()>(newest - 2 * number));
+            let skipped = Skipped::of_falling(falling).unwrap();
+            let message = InnerMessage { sequence: SEQUENCE_MAX, skipped, ..pair.message(&"x".repeat(TEXT_BYTES_MAX)) };
+            assert_eq!(pair.open(&pair.seal(&message)).unwrap(), message);
+        }
     }
 
     #[test]

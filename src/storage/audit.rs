@@ -100,10 +100,10 @@ pub async fn accounted(
     database
         .run(move |sql| {
             let query = format!(
-                "SELECT sequence, number, id, came_at, arrivals, late FROM message
+                "SELECT sequence, number, id, came_at, arrivals, late, NULL FROM message
                  WHERE direction = 'in' AND peer_key = ?1 AND (sequence, number) > (?2, ?3)
-                 UNION ALL SELECT sequence, 0, NULL, NULL, 0, 0 FROM skipped_number
-                 WHERE peer_key = ?1 AND (sequence, 0) > (?2, ?3)
+                 UNION ALL SELECT first, 0, NULL, NULL, 0, 0, last FROM skipped_run
+                 WHERE peer_key = ?1 AND (first, 0) > (?2, ?3)
                  ORDER BY 1, 2 LIMIT {PAGE}"
             );
             let mut rows = sql.prepare_cached(&query)?;
@@ -113,7 +113,7 @@ pub async fn accounted(
                 cursor = (unsigned(row, 0)?, row.get(1)?);
                 let sequence = cursor.0;
                 found.push(match row.get::<_, Option<[u8; 16]>>(2)? {
-                    None => Accounted::Named(sequence),
+                    None => Accounted::Named { first: sequence, last: unsigned(row, 6)? },
                     Some(id) => Accounted::Came(Theirs {
                         sequence,
                         id: MessageId::from_bytes(id),
@@ -126,4 +126,65 @@ pub async fn accounted(
             Ok((found, cursor))
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::audit::Auditor;
+    use crate::seal::random::OsRandom;
+    use crate::storage::messages::{self, Incoming};
+    use crate::storage::profile::{Home, Profile};
+    use crate::wire::ids::DirectoryFingerprint;
+    use crate::wire::limits::SEQUENCE_MAX;
+    use crate::wire::message::{Body, InnerMessage, Run, Skipped, Text};
+
+    const BOB: PeerKey = PeerKey::from_bytes([2; 32]);
+
+    /// How many messages of bob's go to the screen when this one comes.
+    async fn came(profile: &Profile, sequence: u64, skipped: Vec<Run>) -> usize {
+        let message = InnerMessage {
+            sender: BOB,
+            recipient: profile.identity().public(),
+            id: MessageId::from_bytes([sequence.to_le_bytes(); 2].concat().try_into().unwrap()),
+            sequence,
+            skipped: Skipped::newest_runs(skipped),
+            sent_at: UnixMillis(1),
+            body: Body::Text(Text::parse("hello").unwrap()),
+        };
+        let incoming = Incoming { from: PeerName::parse("bob").unwrap(), message };
+        messages::take(profile.database(), incoming, false, UnixMillis(4)).await.unwrap().0.released.len()
+    }
+
+    /// How many came, were missing and were late.
+    async fn audit(profile: &Profile) -> (u64, u64, u64) {
+        let released = conversation(profile.database(), BOB).await.unwrap().released;
+        let (mut auditor, mut after) = (Auditor::new(released, UnixMillis(5)), (0, -1));
+        loop {
+            let (found, next) = accounted(profile.database(), BOB, after).await.unwrap();
+            if found.is_empty() {
+                let (counts, _) = auditor.finish();
+                return (counts.received, counts.missing, counts.late);
+            }
+            found.into_iter().for_each(|number| auditor.theirs(number));
+            after = next;
+        }
+    }
+
+    #[tokio::test]
+    async fn runs_of_any_length_are_accounted_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        let directory = DirectoryFingerprint::from_bytes([9; 32]);
+        let alice = PeerName::parse("alice").unwrap();
+        let profile = Profile::open(&home, directory, &alice, &mut OsRandom).unwrap();
+        assert_eq!(came(&profile, 1, vec![]).await, 1);
+        assert_eq!(came(&profile, 102, vec![(2, 101)]).await, 1, "a full mailbox refused a hundred");
+        assert_eq!(audit(&profile).await, (2, 0, 0));
+        assert_eq!(came(&profile, 104, vec![(2, 101)]).await, 0, "nobody has named the one before");
+        assert_eq!(came(&profile, SEQUENCE_MAX, vec![(103, SEQUENCE_MAX)]).await, 2);
+        assert_eq!(audit(&profile).await, (4, 0, 0));
+        assert_eq!(came(&profile, 103, vec![]).await, 1, "late, but not lost");
+        assert_eq!(audit(&profile).await, (5, 0, 1));
+    }
 }

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::protocol::conversation::{Conversation, Records, Sent, Stage};
 use crate::wire::codec;
 use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
-use crate::wire::limits::SKIPPED_MAX;
-use crate::wire::message::{Body, InnerMessage, Skipped};
+use crate::wire::limits::REFUSED_READ_MAX;
+use crate::wire::message::{Body, InnerMessage, Run, Skipped};
 
 /// The records of one profile, as its database has them within a transaction.
 pub(super) struct SqlRecords<'a> {
@@ -27,7 +27,7 @@ impl Records for SqlRecords<'_> {
                 last: unsigned(row, 0)?,
                 released: unsigned(row, 1)?,
                 highest: unsigned(row, 2)?,
-                skipped: numbers_from(&row.get::<_, Vec<u8>>(3)?),
+                skipped: Skipped::newest_runs(runs_from(&row.get::<_, Vec<u8>>(3)?)),
             })
         });
         Ok(found.optional()?.unwrap_or_default())
@@ -35,7 +35,8 @@ impl Records for SqlRecords<'_> {
 
     fn keep_conversation(&mut self, with: PeerKey, conversation: &Conversation) -> rusqlite::Result<()> {
         let Conversation { last, released, highest, skipped } = conversation;
-        let skipped: Vec<u8> = skipped.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let skipped: Vec<u8> =
+            skipped.runs().iter().flat_map(|&(first, last)| [first, last]).flat_map(u64::to_le_bytes).collect();
         let upsert = "INSERT INTO conversation (peer_key, last, released, highest, skipped) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (peer_key) DO UPDATE SET last = ?2, released = ?3, highest = ?4, skipped = ?5";
         let values =
@@ -76,13 +77,13 @@ impl Records for SqlRecords<'_> {
         self.sql.prepare_cached(update)?.execute(values).map(drop)
     }
 
-    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> rusqlite::Result<Vec<u64>> {
-        let query = "SELECT sequence FROM message
-             WHERE direction = 'out' AND peer_key = ?1 AND sequence < ?2 AND state = 'refused'
-             ORDER BY sequence DESC LIMIT ?3";
-        let limit = i64::try_from(SKIPPED_MAX).unwrap_or(i64::MAX);
+    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> rusqlite::Result<Skipped> {
+        // Only messages of ours are refused. The index has all that is asked, and the reading stops early.
+        let query = "SELECT sequence FROM message INDEXED BY message_refused
+             WHERE peer_key = ?1 AND sequence < ?2 AND state = 'refused' ORDER BY sequence DESC";
         let mut rows = self.sql.prepare_cached(query)?;
-        rows.query_map(params![to.as_bytes(), sequence.cast_signed(), limit], |row| unsigned(row, 0))?.collect()
+        let falling = rows.query_map(params![to.as_bytes(), sequence.cast_signed()], |row| unsigned(row, 0))?;
+        Skipped::of_falling(falling.take(REFUSED_READ_MAX))
     }
 
     fn has_come(&mut self, from: PeerKey, id: MessageId) -> rusqlite::Result<bool> {
@@ -153,11 +154,38 @@ impl SqlRecords<'_> {
 
     /// Remembers for the audit which numbers before this message will not come.
     fn note_skipped(&self, message: &InnerMessage) -> rusqlite::Result<()> {
-        let insert = "INSERT OR IGNORE INTO skipped_number (peer_key, sequence) VALUES (?1, ?2)";
-        for number in message.skipped.numbers().iter().filter(|&&number| number < message.sequence) {
-            self.sql.prepare_cached(insert)?.execute(params![message.sender.as_bytes(), number.cast_signed()])?;
+        for &(first, last) in message.skipped.runs() {
+            let last = last.min(message.sequence.saturating_sub(1));
+            if first <= last {
+                self.note_run(message.sender, (first, last))?;
+            }
         }
         Ok(())
+    }
+
+    /// Joins a run to those it touches. A message adds 64 rows at most, less than the longest text takes: a sender who
+    /// may write can fill no more of the disk with them, so their number needs no other bound.
+    fn note_run(&self, sender: PeerKey, (mut first, mut last): Run) -> rusqlite::Result<()> {
+        let begins_by = |number: u64| {
+            let query = "SELECT first, last FROM skipped_run WHERE peer_key = ?1 AND first <= ?2
+                 ORDER BY first DESC LIMIT 1";
+            let values = params![sender.as_bytes(), number.cast_signed()];
+            self.sql.prepare_cached(query)?.query_row(values, run_in).optional()
+        };
+        if let Some(below) = begins_by(first)? {
+            if below.1 >= last {
+                return Ok(());
+            }
+            first = if below.1 + 1 >= first { below.0 } else { first };
+        }
+        if let Some(above) = begins_by(last + 1)? {
+            last = last.max(above.1);
+        }
+        let delete = "DELETE FROM skipped_run WHERE peer_key = ?1 AND first BETWEEN ?2 AND ?3";
+        let insert = "INSERT INTO skipped_run (peer_key, first, last) VALUES (?1, ?2, ?3)";
+        let run = params![sender.as_bytes(), first.cast_signed(), last.cast_signed()];
+        self.sql.prepare_cached(delete)?.execute(run)?;
+        self.sql.prepare_cached(insert)?.execute(run).map(drop)
     }
 
     /// Gives a message the last place on the screen.
@@ -257,8 +285,13 @@ pub(super) fn name_in(row: &Row<'_>, column: usize) -> rusqlite::Result<PeerName
     PeerName::parse(&text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
 }
 
-fn numbers_from(bytes: &[u8]) -> Vec<u64> {
-    bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect()
+fn run_in(row: &Row<'_>) -> rusqlite::Result<Run> {
+    Ok((unsigned(row, 0)?, unsigned(row, 1)?))
+}
+
+fn runs_from(bytes: &[u8]) -> Vec<Run> {
+    let numbers = bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect::<Vec<_>>();
+    numbers.as_chunks::<2>().0.iter().map(|&[first, last]| (first, last)).collect()
 }
 
 #[cfg(test)]

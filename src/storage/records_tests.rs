@@ -1,5 +1,7 @@
 //! The records in SQLite do what records in memory do, whatever is asked of them and however often the file is closed.
 
+use std::collections::BTreeSet;
+
 use crate::protocol::conversation::tests::Table;
 use crate::protocol::conversation::{self, Draft, Fate};
 use crate::seal::random::{OsRandom, Random as _};
@@ -46,9 +48,19 @@ fn message(dice: &mut Dice) -> InnerMessage {
         0 => SEQUENCE_MAX,
         _ => 1 + dice.below(40),
     };
-    let skipped = Skipped::newest((0..dice.below(4)).map(|_| dice.below(40)).collect());
+    let count = dice.below(4);
+    let skipped = runs(dice, count, 40);
     let (sender, id) = (key(1 + dice.below(3)), id(dice.below(250)));
     InnerMessage { sender, recipient: US, id, sequence, skipped, sent_at: UnixMillis(1), body: body() }
+}
+
+/// So many runs of up to four numbers, which begin below an end.
+fn runs(dice: &mut Dice, count: u64, end: u64) -> Skipped {
+    let mut run = |_| {
+        let first = dice.below(end);
+        (first, first + dice.below(4))
+    };
+    Skipped::newest_runs((0..count).map(&mut run).collect())
 }
 
 fn fate(dice: &mut Dice) -> Fate {
@@ -124,4 +136,59 @@ fn in_a_file_and_in_memory_the_same_happens() {
     let shown: Vec<MessageId> = shown.map(Result::unwrap).collect();
     assert!(shown.len() > 50, "{} messages are no test", shown.len());
     assert_eq!(shown, table.screen, "seed {seed}");
+}
+
+fn in_memory() -> Connection {
+    let sql = Connection::open_in_memory().unwrap();
+    MIGRATIONS.iter().for_each(|migration| sql.execute_batch(migration).unwrap());
+    sql
+}
+
+#[test]
+fn runs_that_were_named_are_joined_whatever_their_order() {
+    let mut seed = [0; 8];
+    OsRandom.fill(&mut seed);
+    let seed = u64::from_le_bytes(seed) | 1;
+    let (sql, mut dice, mut numbers) = (in_memory(), Dice(seed), BTreeSet::new());
+    let records = SqlRecords { sql: &sql, now: UnixMillis(5), is_direct: false };
+    for step in 0..300 {
+        let skipped = runs(&mut dice, 2, 400);
+        let sequence = 1 + dice.below(400);
+        let named = skipped.runs().iter().flat_map(|&(first, last)| first..=last);
+        numbers.extend(named.filter(|&number| number < sequence));
+        let message = InnerMessage { sender: key(1), sequence, skipped, ..message(&mut dice) };
+        records.note_skipped(&message).unwrap();
+        let mut rows = sql.prepare("SELECT first, last FROM skipped_run ORDER BY first").unwrap();
+        let rows: Vec<Run> = rows.query_map([], run_in).unwrap().map(Result::unwrap).collect();
+        let mut expected: Vec<Run> = Vec::new();
+        for &number in &numbers {
+            match expected.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => expected.push((number, number)),
+            }
+        }
+        assert_eq!(rows, expected, "step {step} of seed {seed}");
+    }
+    let skipped = Skipped::newest_runs(vec![(1, SEQUENCE_MAX)]);
+    let message = InnerMessage { sender: key(1), sequence: SEQUENCE_MAX, skipped, ..message(&mut dice) };
+    records.note_skipped(&message).unwrap();
+    let rows = "SELECT count(*) FROM skipped_run WHERE first = 1 AND last = ?1";
+    let rows: i64 = sql.query_row(rows, [SEQUENCE_MAX.cast_signed() - 1], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1);
+}
+
+#[test]
+fn the_refused_are_read_downwards_from_the_index_and_no_further_than_the_limit() {
+    let sql = in_memory();
+    let insert = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?2)
+         INSERT INTO message (direction, peer, peer_key, id, sequence, sent_at, body, state)
+         SELECT 'out', 'bob', ?1, CAST(n AS BLOB), n * ?3, 1, x'', 'refused' FROM number";
+    let refuse = |to: PeerKey, count: i64, step: i64| sql.execute(insert, params![to.as_bytes(), count, step]).unwrap();
+    refuse(key(1), 25_000, 1);
+    refuse(key(2), 100, 2);
+    let mut records = SqlRecords { sql: &sql, now: UnixMillis(5), is_direct: false };
+    assert_eq!(records.refused_below(key(1), 101).unwrap().runs(), [(1, 100)]);
+    assert_eq!(records.refused_below(key(1), 25_001).unwrap().runs(), [(5_001, 25_000)]);
+    let apart = records.refused_below(key(2), 1_000).unwrap();
+    assert_eq!((apart.runs().len(), apart.runs()[0]), (64, (74, 74)));
 }

@@ -89,7 +89,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         last INTEGER NOT NULL,
         released INTEGER NOT NULL,
         highest INTEGER NOT NULL,
-        -- 8 bytes for each number, little-endian
+        -- first and last of each run, 8 bytes each, little-endian
         skipped BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
     INSERT INTO conversation
@@ -104,11 +104,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE prekey ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
     ",
     "
-    -- numbers that a sender has said will not come, for the audit
-    CREATE TABLE skipped_number (
+    -- numbers that a sender has said will not come, for the audit; the runs of a sender do not touch
+    CREATE TABLE skipped_run (
         peer_key BLOB NOT NULL,
-        sequence INTEGER NOT NULL,
-        PRIMARY KEY (peer_key, sequence)
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (peer_key, first, last)
     ) STRICT, WITHOUT ROWID;
     ",
     "

@@ -46,8 +46,12 @@ pub const MAILBOX_PER_SENDER_MAX: u64 = 100;
 /// How long a message waits for its recipient.
 pub const MAILBOX_DAYS: u64 = 30;
 
-/// Numbers that one message names as not coming: 64 of them and the longest text fit an envelope.
-pub const SKIPPED_MAX: usize = 64;
+/// Runs of numbers that one message names as not coming: with numbers below 2^32, 64 runs and the longest text fit an
+/// envelope.
+pub const SKIPPED_RUNS_MAX: usize = 64;
+
+/// Refused messages that are looked at to name them in the next: some milliseconds' worth of an index.
+pub const REFUSED_READ_MAX: usize = 20_000;
 
 /// Sequence numbers go up to here: what is higher is a lie, and would leave no room for the next.
 pub const SEQUENCE_MAX: u64 = 1 << 48;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{FileDigest, FileName, FileSize, MessageId, PeerKey, PeerName, PrekeyId, Signature, UnixMillis};
-use super::limits::{SKIPPED_MAX, TEXT_BYTES_MAX};
+use super::limits::{SEQUENCE_MAX, SKIPPED_RUNS_MAX, TEXT_BYTES_MAX};
 
 /// The version of envelopes, which outlive connections because they are stored.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -89,7 +89,7 @@ pub struct InnerMessage {
     pub id: MessageId,
     /// 1, 2, 3 ... for each (sender, recipient).
     pub sequence: u64,
-    /// Numbers before this one that will not come: their messages were refused or expired.
+    /// Runs of numbers before this one that will not come: their messages were refused or expired.
     pub skipped: Skipped,
     /// When it was written, by the sender's clock.
     pub sent_at: UnixMillis,
@@ -97,40 +97,98 @@ pub struct InnerMessage {
     pub body: Body,
 }
 
-/// Sequence numbers that will not come, in rising order: the newest 64 at most.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<u64>", into = "Vec<u64>")]
-pub struct Skipped(Vec<u64>);
+/// First and last of numbers that follow each other.
+pub type Run = (u64, u64);
 
-/// More skipped numbers than one message may name.
+/// Sequence numbers that will not come, as runs in rising order that do not touch: the newest 64 at most. What is done
+/// with it costs as much as it has runs, however long they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Run>", into = "Vec<Run>")]
+pub struct Skipped(Vec<Run>);
+
+/// Runs of skipped numbers that no honest sender names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a message names at most {SKIPPED_MAX} numbers that will not come, not {0}")]
-pub struct TooManySkipped(usize);
+pub enum SkippedError {
+    /// Too many.
+    #[error("a message names at most {SKIPPED_RUNS_MAX} runs of numbers that will not come, not {0}")]
+    TooMany(usize),
+    /// Not numbers of messages, or not apart and in rising order.
+    #[error("{0} to {1} is no run of numbers, or not above the run before it")]
+    Run(u64, u64),
+}
 
 impl Skipped {
-    /// Keeps the newest 64 of these numbers.
+    /// The newest 64 runs of these numbers.
     #[must_use]
-    pub fn newest(mut numbers: Vec<u64>) -> Self {
-        numbers.sort_unstable();
-        numbers.dedup();
-        Self(numbers.split_off(numbers.len().saturating_sub(SKIPPED_MAX)))
+    pub fn newest(numbers: Vec<u64>) -> Self {
+        Self::newest_runs(numbers.into_iter().map(|number| (number, number)).collect())
     }
 
-    /// The numbers, in rising order.
+    /// The newest 64 runs of the numbers in these, which may be in any order and overlap.
     #[must_use]
-    pub fn numbers(&self) -> &[u64] {
+    pub fn newest_runs(mut runs: Vec<Run>) -> Self {
+        runs.retain_mut(|(first, last)| {
+            (*first, *last) = ((*first).max(1), (*last).min(SEQUENCE_MAX));
+            first <= last
+        });
+        runs.sort_unstable();
+        runs.dedup_by(|(first, last), before| {
+            let touches = *first <= before.1 + 1;
+            if touches {
+                before.1 = before.1.max(*last);
+            }
+            touches
+        });
+        Self(runs.split_off(runs.len().saturating_sub(SKIPPED_RUNS_MAX)))
+    }
+
+    /// The newest runs of numbers that are read downwards, as far as needed: 64, or half as many of numbers that take
+    /// nine bytes, so that they and the longest text fit an envelope.
+    ///
+    /// # Errors
+    /// The first that reading them gives.
+    pub fn of_falling<E>(numbers: impl IntoIterator<Item = Result<u64, E>>) -> Result<Self, E> {
+        let mut runs: Vec<Run> = Vec::new();
+        for number in numbers {
+            let number = number?;
+            let is_long = runs.first().is_some_and(|&(_, newest)| newest > u32::MAX.into());
+            let most = if is_long { SKIPPED_RUNS_MAX / 2 } else { SKIPPED_RUNS_MAX };
+            let is_full = runs.len() == most;
+            match runs.last_mut() {
+                Some((first, _)) if number.saturating_add(1) >= *first => *first = number.min(*first),
+                _ if is_full => break,
+                _ => runs.push((number, number)),
+            }
+        }
+        Ok(Self::newest_runs(runs))
+    }
+
+    /// The runs, in rising order.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
         &self.0
     }
 }
 
-impl TryFrom<Vec<u64>> for Skipped {
-    type Error = TooManySkipped;
-    fn try_from(numbers: Vec<u64>) -> Result<Self, TooManySkipped> {
-        if numbers.len() > SKIPPED_MAX { Err(TooManySkipped(numbers.len())) } else { Ok(Self::newest(numbers)) }
+impl TryFrom<Vec<Run>> for Skipped {
+    type Error = SkippedError;
+    fn try_from(runs: Vec<Run>) -> Result<Self, SkippedError> {
+        if runs.len() > SKIPPED_RUNS_MAX {
+            return Err(SkippedError::TooMany(runs.len()));
+        }
+        let mut lowest = 1;
+        for &(first, last) in &runs {
+            if first < lowest || last < first || last > SEQUENCE_MAX {
+                return Err(SkippedError::Run(first, last));
+            }
+            // At least one number that is not named lies between two runs.
+            lowest = last + 2;
+        }
+        Ok(Self(runs))
     }
 }
 
-impl From<Skipped> for Vec<u64> {
+impl From<Skipped> for Vec<Run> {
     fn from(skipped: Skipped) -> Self {
         skipped.0
     }
@@ -220,4 +278,66 @@ pub struct SignedReceipt {
     pub receipt: Receipt,
     /// By [`Receipt::by`].
     pub signature: Signature,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::codec;
+
+    fn decoded(runs: &[Run]) -> Option<Vec<Run>> {
+        let skipped: Option<Skipped> = codec::decode(&codec::encode(&runs.to_vec()).unwrap()).ok();
+        skipped.map(Vec::from)
+    }
+
+    #[test]
+    fn only_runs_that_an_honest_sender_names_are_decoded() {
+        let all = (1..=64).map(|number| (2 * number, 2 * number)).collect::<Vec<Run>>();
+        for honest in [&[][..], &[(1, SEQUENCE_MAX)], &[(1, 1), (3, 9)], &all] {
+            assert_eq!(decoded(honest).as_deref(), Some(honest));
+        }
+        let too_many: Vec<Run> = (1..=65).map(|number| (2 * number, 2 * number)).collect();
+        let hostile: [&[Run]; 9] = [
+            &[(0, 1)],
+            &[(0, 0)],
+            &[(5, 4)],
+            &[(1, SEQUENCE_MAX + 1)],
+            &[(1, u64::MAX)],
+            &[(1, 5), (5, 9)],
+            &[(1, 5), (6, 9)],
+            &[(7, 9), (1, 2)],
+            &too_many,
+        ];
+        for hostile in hostile {
+            assert_eq!(decoded(hostile), None, "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn runs_that_touch_or_overlap_become_one_and_the_newest_stay() {
+        let runs = vec![(7, 9), (1, 2), (3, 3), (8, 8), (0, 0), (5, 4), (12, u64::MAX)];
+        assert_eq!(Skipped::newest_runs(runs).runs(), [(1, 3), (7, 9), (12, SEQUENCE_MAX)]);
+        let apart = Skipped::newest((1..=100).map(|number| 2 * number).collect());
+        assert_eq!((apart.runs().len(), apart.runs()[0], apart.runs()[63]), (64, (74, 74), (200, 200)));
+        let all = Skipped::newest_runs(vec![(1, 1 << 48), (1, 1 << 47), (1, 1 << 48)]);
+        assert_eq!(all.runs(), [(1, 1 << 48)]);
+    }
+
+    #[test]
+    fn no_more_is_read_than_is_named() {
+        let mut read = 0;
+        let mut falling = |step: u64, from: u64| {
+            read = 0;
+            let numbers = (0..1_000).map(|place| Ok::<_, ()>(from - step * place)).inspect(|_| read += 1);
+            (Skipped::of_falling(numbers).unwrap(), read)
+        };
+        let (together, read) = falling(1, 1_500);
+        assert_eq!((together.runs(), read), (&[(501, 1_500)][..], 1_000));
+        let (apart, read) = falling(2, 3_000);
+        assert_eq!((apart.runs().len(), apart.runs()[63], read), (64, (3_000, 3_000), 65));
+        let (long, read) = falling(2, SEQUENCE_MAX);
+        assert_eq!((long.runs().len(), read), (32, 33));
+        let failing = [Ok(9), Err("broken")];
+        assert_eq!(Skipped::of_falling(failing), Err("broken"));
+    }
 }

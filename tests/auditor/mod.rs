@@ -363,13 +363,18 @@ impl Auditor {
 }
 
 /// Whether all that came after a number was written when its writer knew that it will not come, and so says it. A message
-/// names 64 numbers at most; where so many were refused, this asks for nothing.
+/// names 64 runs of numbers at most; where there may be so many, this asks for nothing.
 fn is_skipped(pair: &Pair, messages: &BTreeMap<String, Message>, number: u64) -> bool {
     let of = |range: &[String]| range.iter().filter_map(|id| messages.get(id)).collect::<Vec<_>>();
     let Some(refused_at) = pair.by_number.get(&number).and_then(|ids| of(ids).first()?.refused_at) else {
         return false;
     };
     let later: Vec<_> = pair.by_number.range(number + 1..).flat_map(|(_, ids)| of(ids)).collect();
-    let refused = later.iter().filter(|message| message.was_refused).count();
-    refused < 32 && later.iter().filter(|message| message.was_kept).all(|message| message.written_at > refused_at)
+    // A run begins behind a number that was not refused, or arrived after all.
+    let was_refused =
+        |number: u64| pair.by_number.get(&number).is_some_and(|ids| of(ids).iter().any(|m| m.was_refused));
+    let begins_run =
+        |message: &&&Message| message.was_refused && (message.was_kept || !was_refused(message.number - 1));
+    let runs = later.iter().filter(begins_run).count();
+    runs < 32 && later.iter().filter(|message| message.was_kept).all(|message| message.written_at > refused_at)
 }

@@ -140,7 +140,7 @@ fn messages_between_people() {
         recipient: PeerKey::from_bytes([2; 32]),
         id: MessageId::from_bytes([3; 16]),
         sequence: 300,
-        skipped: Skipped::newest(vec![298, 297]),
+        skipped: Skipped::newest_runs(vec![(297, 298), (1, 100)]),
         sent_at: UnixMillis(1_700_000_000_000),
         body,
     };

@@ -7,8 +7,7 @@ use std::rc::Rc;
 use qchat::protocol::conversation::{Conversation, Records, Sent, Stage};
 use qchat::protocol::prekeys::Kept;
 use qchat::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
-use qchat::wire::limits::SKIPPED_MAX;
-use qchat::wire::message::InnerMessage;
+use qchat::wire::message::{InnerMessage, Skipped};
 
 /// A message of ours.
 #[derive(Debug, Clone)]
@@ -182,10 +181,10 @@ impl Records for Transaction<'_> {
         Ok(())
     }
 
-    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> Result<Vec<u64>, Infallible> {
-        let Some(refused) = self.disk.refused.get(&to) else { return Ok(Vec::new()) };
+    fn refused_below(&mut self, to: PeerKey, sequence: u64) -> Result<Skipped, Infallible> {
+        let Some(refused) = self.disk.refused.get(&to) else { return Ok(Skipped::default()) };
         let below = refused.range(..(sequence, MessageId::from_bytes([0; 16]))).rev();
-        Ok(below.take(SKIPPED_MAX).map(|&(sequence, _)| sequence).collect())
+        Skipped::of_falling(below.map(|&(sequence, _)| Ok(sequence)))
     }
 
     fn has_come(&mut self, from: PeerKey, id: MessageId) -> Result<bool, Infallible> {
