@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use qchat::clock::now_millis;
 use qchat::database::DatabaseError;
-use qchat::peer::event::Event;
+use qchat::peer::event::{Event, FindingKind};
 use qchat::peer::failure::{Failure, FailureKind};
 use qchat::peer::handle::{Command, Source};
 use qchat::seal::envelope;
@@ -74,6 +74,10 @@ impl HostileDirectory {
 
     /// Seals a text to alice as somebody else would.
     fn sealed(&self, sender: &IdentityKey, alice: &TestPeer, text: &str) -> Envelope {
+        self.numbered(sender, alice, text, 1)
+    }
+
+    fn numbered(&self, sender: &IdentityKey, alice: &TestPeer, text: &str, sequence: u64) -> Envelope {
         let prekey = self.lies.lock().unwrap().prekey.clone().expect("alice has published one");
         let id = MessageId::from_bytes(qchat::seal::random::array(&mut OsRandom));
         let body = Body::Text(Text::parse(text).unwrap());
@@ -81,7 +85,7 @@ impl HostileDirectory {
             sender: sender.public(),
             recipient: alice.key(),
             id,
-            sequence: 1,
+            sequence,
             skipped: Default::default(),
             sent_at: now_millis(),
             body,
@@ -353,6 +357,9 @@ async fn what_bob_did_not_write_is_never_shown_as_his() {
     let mut other_id = directory.sealed(&bob, &alice, "under another id");
     other_id.header.id = MessageId::from_bytes([9; 16]);
     assert_eq!(said(directory.delivers_as_bob(other_id).await), Some(ReceiptKind::CannotOpen));
+    let mut truncated = directory.sealed(&bob, &alice, "cut off");
+    truncated.sealed.truncate(100);
+    assert_eq!(said(directory.delivers_as_bob(truncated).await), Some(ReceiptKind::CannotOpen));
     let mut for_another = directory.sealed(&bob, &alice, "for somebody else");
     for_another.header.recipient = mallory.public();
     assert_eq!(said(directory.delivers_as_bob(for_another).await), Some(ReceiptKind::CannotOpen));
@@ -406,4 +413,33 @@ fn keep_busy(machine: Arc<Machine>) -> JoinSet<()> {
         }
     });
     busy
+}
+
+#[tokio::test]
+async fn what_a_directory_drops_replays_and_reorders_is_found_by_the_audit() {
+    let bob = new_key();
+    let (directory, mut alice) = HostileDirectory::with_alice(&bob).await;
+    while directory.lies.lock().unwrap().prekey.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let numbered = |number: u64| directory.numbered(&bob, &alice, &format!("line {number}"), number);
+    let [first, late, third, fifth] = [1, 2, 3, 5].map(numbered);
+    for envelope in [&first, &first, &third, &fifth] {
+        assert_eq!(said(directory.delivers_as_bob(envelope.clone()).await), Some(ReceiptKind::Delivered));
+    }
+    alice.until(|event| matches!(event, Event::Missing { first: 4, last: 4, .. }).then_some(())).await;
+    assert_eq!(said(directory.delivers_as_bob(late).await), Some(ReceiptKind::Delivered));
+
+    let mut rows = alice.handle.run(Command::Audit { with: name("bob") }).await;
+    let mut findings = Vec::new();
+    while let Some(row) = in_time(rows.recv()).await {
+        match row {
+            Event::AuditFinding(found) => findings.push((found.finding, found.first, found.last)),
+            Event::Failed { failure } => assert_eq!(failure.kind, FailureKind::Integrity),
+            _ => {}
+        }
+    }
+    findings.sort_by_key(|(_, first, _)| *first);
+    let expected = [(FindingKind::Repeated, 1, 1), (FindingKind::Late, 2, 2), (FindingKind::Missing, 4, 4)];
+    assert_eq!(findings, expected);
 }
