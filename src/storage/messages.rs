@@ -118,7 +118,7 @@ fn next_recipient(sql: &Connection, after: Option<PeerKey>) -> rusqlite::Result<
 fn first_to(sql: &Connection, sender: PeerKey, recipient: PeerKey) -> rusqlite::Result<Option<(i64, ToSend)>> {
     let query = format!(
         "SELECT {COLUMNS}, attempt, place, state = 'stored', EXISTS (
-             SELECT 1 FROM message AS earlier WHERE earlier.peer_key = message.peer_key
+             SELECT 1 FROM message AS earlier INDEXED BY message_under_way WHERE earlier.peer_key = message.peer_key
              AND earlier.state = 'stored' AND earlier.stored_at IS NOT NULL AND earlier.sequence < message.sequence
          ) FROM message WHERE waits AND peer_key = ?1 ORDER BY sequence"
     );
@@ -167,7 +167,8 @@ pub async fn recipient_of(database: &Database, to: &PeerName, id: MessageId) -> 
     let to = to.clone();
     database
         .run(move |sql| {
-            let query = "SELECT peer_key FROM message WHERE direction = 'out' AND peer = ?1 AND id = ?2";
+            let query = "SELECT peer_key FROM message INDEXED BY message_by_id
+                 WHERE direction = 'out' AND peer = ?1 AND id = ?2";
             let key = sql
                 .prepare_cached(query)?
                 .query_row(params![to.as_str(), id.as_bytes()], |row| row.get(0))
@@ -324,7 +325,7 @@ pub async fn not_shown(database: &Database, recipient: PeerKey) -> Result<Vec<(I
 pub async fn begin_showing(database: &Database, id: MessageId) -> Result<bool, DatabaseError> {
     database
         .run(move |sql| {
-            let update = "UPDATE message SET state = 'showing'
+            let update = "UPDATE message INDEXED BY message_by_id SET state = 'showing'
                  WHERE direction = 'in' AND id = ?1 AND state IN ('new', 'showing')";
             Ok(sql.prepare_cached(update)?.execute([id.as_bytes()])? > 0)
         })
@@ -336,7 +337,7 @@ pub async fn begin_showing(database: &Database, id: MessageId) -> Result<bool, D
 pub async fn mark_shown(database: &Database, id: MessageId, tells_sender: bool) -> Result<(), DatabaseError> {
     database
         .run(move |sql| {
-            let update = "UPDATE message SET state = 'shown', read_due = ?2
+            let update = "UPDATE message INDEXED BY message_by_id SET state = 'shown', read_due = ?2
                  WHERE direction = 'in' AND id = ?1 AND state IN ('new', 'showing')";
             sql.prepare_cached(update)?.execute(params![id.as_bytes(), tells_sender])?;
             Ok(())
