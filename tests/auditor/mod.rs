@@ -15,7 +15,8 @@
 //!   could not open it.
 //! * The writer numbers its next messages as it did the forgotten ones, until it hears how far the other side has seen:
 //!   messages of a number that was used before (`renumbered`), and the forgotten ones themselves, may come out of order.
-//!   Once it was told that one of its messages is `delivered`, it knows the highest number that had come by then.
+//!   Once it was told that one of its messages is `delivered`, it knows the highest number that had come by then,
+//!   unless the receipt may be older: from a directory that was set back.
 //!
 //! And without any backup, a message may come late when its number was named as missing, or its writer was told that
 //! it is `refused`: then it was no longer waited for.
@@ -177,7 +178,10 @@ impl Auditor {
                 }
             }
             Fact::PeerRestored { peer, point } => self.peer_restored(peer, *point),
-            Fact::DirectoryRestored => self.messages.values_mut().for_each(|message| message.is_nobodys = true),
+            Fact::DirectoryRestored => self.messages.values_mut().for_each(|message| {
+                message.is_nobodys = true;
+                message.highest_then = 0; // it may hand out an old receipt, which knows less
+            }),
             Fact::End => self.end(),
         }
     }
