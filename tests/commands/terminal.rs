@@ -100,6 +100,7 @@ fn control_c_empties_the_line_and_control_d_leaves() {
     let (alice, bob) = (known(&world, "alice", &directory), known(&world, "bob", &directory));
     let mut bob = bob.peer();
     let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("logged in to"); // it may come above the prompt, and bring another one
     terminal.shows("alice> ");
 
     terminal.types("/msg bob never sent");
