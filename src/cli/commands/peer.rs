@@ -64,6 +64,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
         shown_early: HashSet::new(),
         running: JoinSet::new(),
         show_again_at: None,
+        keeps_back: false,
     };
     // A task of its own: a terminal that takes no output does not keep verbs waiting.
     let mut serving = JoinSet::new();
@@ -158,6 +159,8 @@ struct Face {
     running: JoinSet<()>,
     /// When to try again to show what the profile could not note.
     show_again_at: Option<Instant>,
+    /// Whether the person was told that there is such a thing.
+    keeps_back: bool,
 }
 
 /// Between two attempts to show what the profile could not note.
@@ -259,10 +262,7 @@ impl Face {
     /// Shows messages that came before there was a screen, or while it was behind.
     async fn show_waiting(&mut self) -> Result<(), Failure> {
         for (event, perhaps_shown) in self.handle.not_shown().await? {
-            if let (true, Some(id)) = (perhaps_shown, message_id(&event)) {
-                self.output.event(&Event::Again { id });
-            }
-            if let Some(id) = self.show_message(&event).await? {
+            if let Some(id) = self.show_message(&event, perhaps_shown).await? {
                 self.shown_early.insert(id);
             }
         }
@@ -306,7 +306,7 @@ impl Face {
         if message_id(&event).is_some_and(|id| self.shown_early.remove(&id)) {
             return Ok(());
         }
-        if self.show_message(&event).await?.is_none() && !self.is_passed_over(&event) {
+        if self.show_message(&event, false).await?.is_none() && !self.is_passed_over(&event) {
             self.output.event(&event);
         }
         Ok(())
@@ -325,7 +325,7 @@ impl Face {
 
     /// Shows what must be shown exactly once. Notes before that it is about to be, and afterwards that it was: what a
     /// crash in between leaves is shown again with a word, because nobody can know.
-    async fn show_message(&mut self, event: &Event) -> Result<Option<MessageId>, Failure> {
+    async fn show_message(&mut self, event: &Event, perhaps_shown: bool) -> Result<Option<MessageId>, Failure> {
         let Some(id) = message_id(event) else { return Ok(None) };
         match self.handle.begin_showing(id).await {
             Ok(true) => {}
@@ -335,6 +335,9 @@ impl Face {
                 self.keep_for_later(&failure);
                 return Ok(Some(id));
             }
+        }
+        if perhaps_shown {
+            self.output.event(&Event::Again { id });
         }
         self.output.event(event);
         self.output.check_shown()?;
@@ -347,24 +350,18 @@ impl Face {
 
     /// The profile takes no more, its disk is full perhaps: what is new stays new, and is shown when there is room.
     fn keep_for_later(&mut self, failure: &Failure) {
-        if self.show_again_at.is_none() {
+        if !std::mem::replace(&mut self.keeps_back, true) {
             self.output.warning(&format!("warning: new messages are not shown for now: {failure}"));
         }
         self.show_again_at = Some(Instant::now() + UNSHOWN_PAUSE);
     }
 
-    /// Shows what could not be shown, once the profile can be written again.
+    /// Tries again to show what the profile could not note.
     async fn show_what_was_kept(&mut self) -> Result<(), Failure> {
-        self.show_again_at = Some(Instant::now() + UNSHOWN_PAUSE);
-        let Ok(waiting) = self.handle.not_shown().await else { return Ok(()) };
-        for (event, _) in waiting {
-            let Some(id) = message_id(&event) else { continue };
-            if self.handle.begin_showing(id).await.is_err() {
-                return Ok(());
-            }
-        }
         self.show_again_at = None;
-        self.show_waiting().await
+        self.show_waiting().await?;
+        self.keeps_back = self.show_again_at.is_some();
+        Ok(())
     }
 }
 
