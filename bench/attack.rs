@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use figures::{Machine, Row, table};
+use figures::{Machine, Row, report, table};
 use gate::Gate;
 
 /// How long and how much.
@@ -46,22 +46,9 @@ struct Report {
 }
 
 fn main() -> ExitCode {
-    // Cargo adds `--bench`, which says nothing new.
-    let arguments: Vec<String> = std::env::args().collect();
-    let is_given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let report = match measure(Settings::new(is_given("--quick"))) {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if is_given("--json") {
-        println!("{}", serde_json::json!(report));
-    } else {
-        print(&report);
-    }
-    if report.gates.iter().all(|gate| gate.holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let report = report(|is_quick| measure(Settings::new(is_quick)), print);
+    let all_hold = report.is_some_and(|report| report.gates.iter().all(|gate| gate.holds));
+    if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn measure(settings: Settings) -> anyhow::Result<Report> {

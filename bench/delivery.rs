@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use figures::{Machine, Row, Spread, table};
+use figures::{Machine, Row, Spread, report, table};
 use goal::Goal;
 use latency::Latency;
 
@@ -85,22 +85,8 @@ struct Report {
 }
 
 fn main() -> ExitCode {
-    // Cargo adds `--bench`, which says nothing new.
-    let arguments: Vec<String> = std::env::args().collect();
-    let is_given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let report = match measure(Settings::new(is_given("--quick"))) {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if is_given("--json") {
-        println!("{}", serde_json::json!(report));
-    } else {
-        print(&report);
-    }
-    ExitCode::SUCCESS
+    let report = report(|is_quick| measure(Settings::new(is_quick)), print);
+    if report.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn measure(settings: Settings) -> anyhow::Result<Report> {

@@ -106,3 +106,28 @@ fn locked_version(package: &str) -> &'static str {
     lines.find(|line| *line == format!("name = \"{package}\""));
     lines.next().and_then(|line| line.strip_prefix("version = ")).map_or("?", |version| version.trim_matches('"'))
 }
+
+/// Measures, and prints what came of it as the arguments ask: tables, or with `--json` one object. With `--quick` it is
+/// told to take less time. `None` when it failed, which is printed.
+pub(crate) fn report<R: Serialize>(
+    measure: impl FnOnce(bool) -> anyhow::Result<R>,
+    print: impl FnOnce(&R),
+) -> Option<R> {
+    // Cargo adds `--bench`, which says nothing new.
+    let arguments: Vec<String> = std::env::args().collect();
+    let is_given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    match measure(is_given("--quick")) {
+        Ok(report) => {
+            if is_given("--json") {
+                println!("{}", serde_json::json!(report));
+            } else {
+                print(&report);
+            }
+            Some(report)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            None
+        }
+    }
+}

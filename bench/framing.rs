@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use qchat::wire::chunk::{BATCH_BYTES, CHUNK_BYTES};
 use serde::Serialize;
 
-use figures::{Machine, Row, table};
+use figures::{Machine, Row, report, table};
 
 /// Every figure is the median of so many rounds; in a round each variant runs once, one after the other.
 const ROUNDS: usize = 5;
@@ -49,18 +49,8 @@ struct Report {
 }
 
 fn main() -> ExitCode {
-    // Cargo adds `--bench`, which says nothing new.
-    let arguments: Vec<String> = std::env::args().collect();
-    let is_given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    match measure(Settings::new(is_given("--quick"))) {
-        Ok(report) if is_given("--json") => println!("{}", serde_json::json!(report)),
-        Ok(report) => print(&report),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    let report = report(|is_quick| measure(Settings::new(is_quick)), print);
+    if report.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn measure(settings: Settings) -> anyhow::Result<Report> {
