@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::contacts;
-use super::context::Context;
+use super::context::{Context, unexpected};
 use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use super::sending::{self, KnownPrekeys, Outcome, SEND_AGAIN};
+use super::{contacts, receipts};
 use crate::clock::now_millis;
 use crate::protocol::conversation::{Draft, Fate, Stage};
 use crate::protocol::lanes::Lanes;
@@ -153,7 +153,7 @@ impl Sender {
         let settled = match outcome {
             Outcome::Stored => settle(&self.context, &item, Fate::Stored { attempt: item.attempt }, None).await,
             Outcome::Refused(failure) => settle(&self.context, &item, Fate::Refused, Some(failure)).await,
-            Outcome::Delivered(receipt) => super::receipts::take(&self.context, vec![receipt]).await,
+            Outcome::Delivered(receipt) => receipts::take(&self.context, vec![receipt]).await,
             Outcome::Detour => {
                 self.detours.insert(id);
                 if self.context.session.borrow().is_some() { Ok(()) } else { Err(no_way(&item)) }
@@ -199,11 +199,20 @@ async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> R
 async fn settle(context: &Context, item: &ToSend, fate: Fate, failure: Option<Failure>) -> Result<(), Failure> {
     let message = (item.outgoing.message.recipient, item.outgoing.message.id);
     let reason = failure.as_ref().and_then(|failure| failure.refusal);
-    let changed = messages::settle(context.database(), message, context.key(), fate, reason, now_millis()).await?;
-    if let Some((outgoing, stage)) = changed {
+    if let Some((outgoing, stage)) = note(context, message, fate, reason).await? {
         tell_stage(context, &outgoing, stage, failure).await;
     }
     Ok(())
+}
+
+/// Notes what happened to a message. What it has come to, when that is news.
+async fn note(
+    context: &Context,
+    message: (PeerKey, MessageId),
+    fate: Fate,
+    reason: Option<u16>,
+) -> Result<Option<(Outgoing, Stage)>, Failure> {
+    Ok(messages::settle(context.database(), message, context.key(), fate, reason, now_millis()).await?)
 }
 
 /// Tells the person how far a message has come. Offers that will not be taken are taken back.
@@ -247,10 +256,7 @@ pub(super) async fn take_returned(context: &Context, to: PeerName, id: MessageId
 
 async fn note_returned(context: &Context, to: PeerName, id: MessageId, refusal: Refusal) -> Result<(), Failure> {
     let Some(recipient) = messages::recipient_of(context.database(), &to, id).await? else { return Ok(()) };
-    let reason = Some(refusal.number());
-    let now = now_millis();
-    let changed =
-        messages::settle(context.database(), (recipient, id), context.key(), Fate::Refused, reason, now).await?;
+    let changed = note(context, (recipient, id), Fate::Refused, Some(refusal.number())).await?;
     let Some((outgoing, stage)) = changed else { return Ok(()) };
     let failure = match refusal {
         Refusal::KeyChanged => {
@@ -283,7 +289,7 @@ async fn find_lost(context: &Context) -> Result<(), Failure> {
         let asked = page.iter().map(|message| (message.to.clone(), message.id)).collect();
         let missing = match context.ask_directory(&DirectoryRequest::Missing { messages: asked }).await? {
             DirectoryReply::Missing { messages } => messages,
-            other => return Err(super::context::unexpected(&other)),
+            other => return Err(unexpected(&other)),
         };
         let lost = page.iter().filter(|message| missing.contains(&message.id));
         let lost: Vec<(PeerKey, MessageId)> = lost.map(|message| (message.recipient, message.id)).collect();
@@ -292,8 +298,7 @@ async fn find_lost(context: &Context) -> Result<(), Failure> {
         }
         tracing::warn!(count = lost.len(), "the directory has lost messages that it had stored: they are sent again");
         for message in lost {
-            let now = now_millis();
-            messages::settle(context.database(), message, context.key(), Fate::Lost, None, now).await?;
+            note(context, message, Fate::Lost, None).await?;
         }
         context.delivering.unsent.notify_one();
     }

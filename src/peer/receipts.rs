@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::Context;
+use super::context::{Context, unexpected};
 use super::direct;
 use super::failure::Failure;
 use super::outbox;
@@ -130,7 +130,7 @@ async fn deliver(
     let request = DirectoryRequest::Receipts { to: first.from.clone(), receipts };
     match context.exchange(&request).await? {
         Ok(DirectoryReply::Done) => Ok(()),
-        Ok(other) => Err(super::context::unexpected(&other)),
+        Ok(other) => Err(unexpected(&other)),
         Err(refusal @ (Refusal::Busy | Refusal::Storage | Refusal::TooOften { .. } | Refusal::SessionEnded)) => {
             Err(Failure::from(refusal))
         }

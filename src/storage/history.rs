@@ -247,7 +247,9 @@ mod tests {
     use crate::protocol::conversation::Draft;
     use crate::storage::messages::{self, Incoming};
     use crate::storage::schema::MIGRATIONS;
-    use crate::wire::message::{Body, Skipped, Text};
+    use crate::wire::ids::Signature;
+    use crate::wire::message::{Body, Receipt, ReceiptKind, SignedReceipt, Skipped, Text};
+    use crate::wire::refusal::Refusal;
 
     const ALICE: PeerKey = PeerKey::from_bytes([1; 32]);
     const BOB: PeerKey = PeerKey::from_bytes([2; 32]);
@@ -322,6 +324,23 @@ mod tests {
             knows(&database, &bob()).await.unwrap()
                 && !knows(&database, &PeerName::parse("carol").unwrap()).await.unwrap()
         );
+    }
+
+    #[tokio::test]
+    async fn a_message_that_its_recipient_cannot_open_says_why_it_was_refused() {
+        let (_folder, database) = open();
+        wrote(&database, 1, "sealed in vain").await;
+        let (id, kind, at) = (MessageId::from_bytes([1; 16]), ReceiptKind::CannotOpen, UnixMillis(3));
+        let receipt = Receipt { by: BOB, to: ALICE, id, sequence: 0, highest: 0, kind, at };
+        let signed = SignedReceipt { receipt, signature: Signature::from_bytes([0; 64]) };
+        for _ in 0..20 {
+            messages::take_receipts(&database, vec![signed.clone()], at).await.unwrap();
+        }
+
+        let from = newest(&database, Selection::default(), 1).await.unwrap().unwrap();
+        let page = page(&database, ALICE, Selection::default(), from).await.unwrap();
+        let reason = Some(Refusal::CannotOpen.number());
+        assert_eq!(page.entries[0].fate, EntryFate::Sent { stage: Stage::Refused, reason });
     }
 
     #[tokio::test]

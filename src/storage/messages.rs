@@ -9,6 +9,7 @@ use crate::protocol::conversation::{self, Draft, Fate, GivenUp, Records as _, St
 use crate::wire::codec;
 use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::message::{Body, InnerMessage, Offer, SignedReceipt};
+use crate::wire::refusal::Refusal;
 
 /// A message of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,9 +193,13 @@ pub async fn take_receipts(
                 let receipt = &signed.receipt;
                 let stage = conversation::take_receipt(&mut records(sql, now), receipt)?;
                 let Some(stage) = stage else { continue };
-                let update = "UPDATE message SET receipt = ?3 WHERE direction = 'out' AND peer_key = ?1 AND id = ?2";
+                let update = "UPDATE message SET receipt = ?3, reason = coalesce(?4, reason)
+                     WHERE direction = 'out' AND peer_key = ?1 AND id = ?2";
                 let bytes = codec::encode(&signed).expect("a receipt that was decoded fits a frame");
-                sql.prepare_cached(update)?.execute(params![receipt.by.as_bytes(), receipt.id.as_bytes(), bytes])?;
+                // Receipts refuse in one way only.
+                let reason = (stage == Stage::Refused).then(|| Refusal::CannotOpen.number());
+                let values = params![receipt.by.as_bytes(), receipt.id.as_bytes(), bytes, reason];
+                sql.prepare_cached(update)?.execute(values)?;
                 let outgoing = outgoing(sql, receipt.to, receipt.by, receipt.id)?;
                 changed.extend(outgoing.map(|outgoing| (outgoing, stage)));
             }

@@ -118,9 +118,9 @@ pub enum SkippedError {
 }
 
 impl Skipped {
-    /// The newest 64 runs of these numbers.
-    #[must_use]
-    pub fn newest(numbers: Vec<u64>) -> Self {
+    /// The newest 64 runs of these numbers, as tests name them.
+    #[cfg(test)]
+    pub(crate) fn newest(numbers: Vec<u64>) -> Self {
         Self::newest_runs(numbers.into_iter().map(|number| (number, number)).collect())
     }
 
