@@ -95,6 +95,9 @@ impl Person {
             }
             DirectoryPush::Drained { .. }
             | DirectoryPush::Dial(_)
+            | DirectoryPush::Opened { .. }
+            | DirectoryPush::ConsentAsked { .. }
+            | DirectoryPush::ConsentAnswered { .. }
             | DirectoryPush::Presence { .. }
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }

@@ -122,7 +122,7 @@ impl Pair {
     async fn fetch_a_file(&mut self) -> anyhow::Result<()> {
         let path = self.reader.home.path().join("notes.txt");
         fs::write(&path, [b'x'; 1_000])?;
-        self.reader.ask(Command::Share { path }).await?;
+        self.reader.ask(Command::Share { path, hides_address: false }).await?;
         let source = Source::Named { owner: self.reader.name.clone(), name: FileName::parse("notes.txt")? };
         let folder = self.writer.home.path().join("downloads");
         fs::create_dir(&folder)?;
@@ -193,6 +193,7 @@ impl Running {
             kind: LoginKind::Resident,
             collects_mail: true,
             sends_read_receipts: true,
+            paths: qchat::peer::context::PathChoice::Any,
         };
         let password = Some(Password::parse(PASSWORD)?);
         let admission = Admission { password, register: true, ..Admission::default() };

@@ -201,6 +201,9 @@ async fn take_pushes((person, connection): Present, post: Arc<Post>, seen: Arc<S
             }
             DirectoryPush::Drained { .. }
             | DirectoryPush::Dial(_)
+            | DirectoryPush::Opened { .. }
+            | DirectoryPush::ConsentAsked { .. }
+            | DirectoryPush::ConsentAnswered { .. }
             | DirectoryPush::Presence { .. }
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }

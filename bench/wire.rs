@@ -14,12 +14,12 @@ use qchat::seal::random::OsRandom;
 use qchat::transport::connection::{Connection, TransportError};
 use qchat::transport::endpoint::Endpoint;
 use qchat::transport::stream::Stream;
-use qchat::transport::tuning::Network;
+use qchat::transport::tuning::{HANDSHAKE_DEADLINE, Network};
 use qchat::transport::verify::AnnouncedDials;
 use qchat::wire::chunk::{self, BATCH_BYTES, CHUNK_BYTES, Decoder, Step};
 use qchat::wire::ids::{DialId, PeerKey, PeerName};
 use qchat::wire::refusal::CloseCode;
-use qchat::wire::rendezvous::DialAnnounced;
+use qchat::wire::rendezvous::{DialAnnounced, Direct, Purpose};
 use qchat::wire::transfer::GROUP_BYTES;
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,7 @@ impl Link {
         let runtime = one_thread()?;
         let (endpoint, connection) = runtime.block_on(async {
             let endpoint = Endpoint::peer(loopback(), &identity, AnnouncedDials::default(), Network::default())?;
-            let connection = endpoint.dial(address, DIAL, receiver_key).await?;
+            let connection = endpoint.dial(address, DIAL, receiver_key, HANDSHAKE_DEADLINE, None).await?;
             Ok::<_, TransportError>((endpoint, connection))
         })?;
         Ok(Self { runtime, endpoint, connection, receiver })
@@ -190,7 +190,14 @@ fn encoded(piece: &[u8]) -> Bytes {
 async fn receive_all(sender: PeerKey, ready: mpsc::Sender<(SocketAddr, PeerKey)>) -> anyhow::Result<()> {
     let identity = IdentityKey::generate(&mut OsRandom);
     let dials = AnnouncedDials::default();
-    let announced = DialAnnounced { dial: DIAL, from: PeerName::parse("sender")?, key: sender, candidates: Vec::new() };
+    let announced = DialAnnounced {
+        dial: DIAL,
+        from: PeerName::parse("sender")?,
+        key: sender,
+        purpose: Purpose::Talk,
+        direct: Direct::Candidates(Vec::new()),
+        relay: None,
+    };
     ensure!(dials.expect(announced, Instant::now() + Duration::from_secs(10)), "the first dial is one too many");
     let endpoint = Endpoint::peer(loopback(), &identity, dials, Network::default())?;
     ready.send((endpoint.local_address()?, identity.public()))?;

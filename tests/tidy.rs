@@ -35,7 +35,8 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
     (&["bincode"], &["src/wire/codec.rs"]),
     (&["getrandom"], &["src/seal/random.rs"]),
     (&["age", "hpke", "aws_lc_rs", "blake3", "argon2"], &["src/seal"]),
-    (&["quinn", "quinn_proto", "rustls", "rcgen", "socket2"], &["src/transport"]),
+    (&["quinn", "quinn_proto", "quinn_udp", "rustls", "rcgen", "socket2"], &["src/transport"]),
+    (&["nix"], &["src/transport/socket.rs", "src/transport/socket_tests.rs"]),
     (&["rusqlite"], &["src/database.rs", "src/storage", "src/directory/store"]),
     (
         &["std::fs", "tokio::fs"],

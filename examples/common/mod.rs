@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use qchat::directory::server::{Directory, Settings};
-use qchat::peer::context::Account;
+use qchat::peer::context::{Account, PathChoice};
 use qchat::peer::directory_link::Admission;
 use qchat::peer::driver::Peer;
 use qchat::peer::event::Event;
@@ -52,6 +52,7 @@ impl LocalDirectory {
             admission: Default::default(),
             limits: Default::default(),
             network: Network::default(),
+            relay: Default::default(),
         })?;
         let (address, fingerprint) = (directory.local_address(), directory.fingerprint());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -73,6 +74,7 @@ impl LocalDirectory {
             kind: LoginKind::Resident,
             collects_mail: true,
             sends_read_receipts: true,
+            paths: PathChoice::Any,
         };
         let admission = Admission {
             password: Some(Password::parse("correct horse battery staple")?),

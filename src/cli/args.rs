@@ -7,7 +7,10 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::exit;
 use super::settings::ServerAddress;
-use super::times;
+use super::words::{DEFAULT_TERM, term_of};
+use super::{sizes, times};
+use crate::directory::relay::RelayPorts;
+use crate::peer::handle::Term;
 use crate::storage::history::{Before, id_beginning};
 use crate::wire::ids::{FileName, PeerName};
 
@@ -56,6 +59,8 @@ pub(super) enum Verb {
     Peer(Peer),
     /// See it work: a directory and two people on this machine, who chat and send a file.
     Demo(Demo),
+    /// Find out why something does not work: what is in the way to your directory, and what to do.
+    Doctor(Doctor),
     /// List who is online.
     Who(Who),
     /// Search for shared files.
@@ -78,10 +83,20 @@ pub(super) enum Verb {
     Send(Send),
     /// Fetch a shared file.
     Get(Get),
+    /// Show how you are connected: to the directory, and to whom directly or through its relay.
+    Status(Status),
     /// Show the safety number that you and somebody compare, to know that nobody is in between.
     Verify(Verify),
     /// Accept the other key of somebody you had verified.
     Trust(Trust),
+    /// Connect directly to somebody, who is asked first: you see each other's IP address then.
+    Connect(Connect),
+    /// Let somebody connect directly and see your IP address.
+    Allow(Allow),
+    /// Take that back, or turn down what somebody asks; direct connections to them end.
+    Deny(Deny),
+    /// List who may connect directly and see your IP address.
+    Allowed(Allowed),
     /// Print a link that admits one new account to your directory.
     Invite(Invite),
     /// Write your key, contacts, history and outbox to a file that a passphrase opens, to move to another machine.
@@ -128,6 +143,12 @@ pub(super) struct Login {
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]
     pub(super) no_gso: bool,
+    /// Connect to people directly or not at all.
+    #[arg(long, conflicts_with = "relay_only")]
+    pub(super) direct_only: bool,
+    /// Connect to people through the directory's relay only, so that nobody learns your address.
+    #[arg(long)]
+    pub(super) relay_only: bool,
 }
 
 impl From<Whose> for Login {
@@ -141,8 +162,8 @@ pub(super) struct Serve {
     /// The folder of the certificate; cert.pem and key.pem are made there when it has none.
     #[arg(long, value_name = "DIR")]
     pub(super) cert: PathBuf,
-    /// The UDP address to listen on; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:4433")]
+    /// The UDP address to listen on; port 0 takes a free one. [::] is every address, of IPv4 too.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:4433")]
     pub(super) listen: SocketAddr,
     /// Where accounts and waiting messages are kept [default: qchat-directory in your data folder].
     #[arg(long, value_name = "DIR")]
@@ -165,6 +186,22 @@ pub(super) struct Serve {
     /// New accounts from one network (IPv4 /24, IPv6 /48) in an hour [default: 30].
     #[arg(long, value_name = "N")]
     pub(super) new_accounts_per_hour: Option<usize>,
+    /// The UDP ports at which people meet who cannot reach each other: FIRST-LAST, `any` that are free, or `off`
+    /// [default: the 16 after the one of --listen].
+    #[arg(long, value_name = "A-B|any|off", value_parser = sizes::ports)]
+    pub(super) relay_ports: Option<RelayPorts>,
+    /// Bytes in a second that are relayed for one account, both ways together [default: 12.5M].
+    #[arg(long, value_name = "BYTES", value_parser = sizes::bytes)]
+    pub(super) relay_rate: Option<u64>,
+    /// Bytes in a second that are relayed for all [default: 62.5M].
+    #[arg(long, value_name = "BYTES", value_parser = sizes::bytes)]
+    pub(super) relay_rate_total: Option<u64>,
+    /// Bytes in a day that are relayed for one account [default: 10Gi].
+    #[arg(long, value_name = "BYTES", value_parser = sizes::bytes)]
+    pub(super) relay_daily: Option<u64>,
+    /// Pairs of people who are relayed at a time [default: 256].
+    #[arg(long, value_name = "N")]
+    pub(super) relay_sessions: Option<usize>,
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]
     pub(super) no_gso: bool,
@@ -266,7 +303,28 @@ pub(super) struct Demo {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Needs no account; with one it also looks at the relay, the kind of NAT and the clock. Exit code 0 when \
+                        everything works, even if with a restriction; 10 when the directory cannot be reached, 7 when \
+                        its key is not the one you trust, or others can use \
+                        yours."
+)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    pub(super) whose: Whose,
+    /// Send UDP packets one by one, for network cards that mishandle batches.
+    #[arg(long)]
+    pub(super) no_gso: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct Who {
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Status {
     #[command(flatten)]
     pub(super) login: Login,
 }
@@ -285,6 +343,46 @@ pub(super) struct Share {
     /// The files.
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
+    /// Serve them through the directory's relay only: who fetches them does not see your IP address.
+    #[arg(long)]
+    pub(super) hide_address: bool,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "They answer on their screen; this waits for a minute. Exit code 0 when connected, 8 when they do \
+                        not want it, 12 when nobody answered, 4 when they are offline."
+)]
+pub(super) struct Connect {
+    /// To whom.
+    pub(super) name: PeerName,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Allow {
+    /// Whom.
+    pub(super) name: PeerName,
+    /// For how long: once, a time such as 30m, 1h or 2d, or always.
+    #[arg(value_name = "once|1h|30m|2d|always", default_value = DEFAULT_TERM, value_parser = term_of)]
+    pub(super) term: Term,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Deny {
+    /// Whom.
+    pub(super) name: PeerName,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Allowed {
     #[command(flatten)]
     pub(super) login: Login,
 }
@@ -399,6 +497,8 @@ pub(super) enum AdminAction {
         #[command(subcommand)]
         action: Option<SessionsAction>,
     },
+    /// Show what is relayed, and what was dropped and why.
+    Relay,
 }
 
 #[derive(Debug, Subcommand)]

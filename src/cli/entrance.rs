@@ -143,6 +143,7 @@ pub(super) async fn log_in(
         kind,
         collects_mail: matches!(purpose, Purpose::Resident | Purpose::Mail),
         sends_read_receipts: settings.sends_read_receipts,
+        paths: settings.paths,
     };
     let mut admission = Admission {
         password: None,

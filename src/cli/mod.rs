@@ -2,6 +2,7 @@
 
 mod args;
 mod settings;
+mod sizes;
 
 mod commands;
 mod editor;
@@ -16,6 +17,7 @@ mod times;
 
 mod exit;
 mod output;
+mod paths;
 mod prompt;
 mod qr_code;
 

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::args::{Color, Look};
 use super::times::{clock_time, day_and_time};
-use super::{look_back, qr_code};
-use crate::peer::event::{Activity, Event, What};
+use super::{look_back, paths, qr_code};
+use crate::peer::event::{Activity, Event, HowLong, What};
 use crate::peer::failure::{Failure, FailureKind};
+use crate::peer::path::PathInfo;
 use crate::wire::ids::{PeerName, UnixMillis, is_unprintable};
 
 /// What prints lines above a line that is being typed.
@@ -83,8 +84,8 @@ impl Output {
     /// Shows an event: one line of JSON, or what a person wants to read of it.
     pub(super) fn event(&self, event: &Event) {
         match event {
-            Event::Progress { activity, name, done, total, .. } if !self.json => {
-                self.progress(*activity, name, *done, *total);
+            Event::Progress { activity, name, done, total, via, .. } if !self.json => {
+                self.progress(*activity, name, via.as_ref(), *done, *total);
             }
             event if self.json => self.json(event),
             event => {
@@ -196,7 +197,7 @@ impl Output {
         if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    fn progress(&self, activity: Activity, name: &str, done: u64, total: u64) {
+    fn progress(&self, activity: Activity, name: &str, via: Option<&PathInfo>, done: u64, total: u64) {
         if self.quiet {
             return;
         }
@@ -206,7 +207,8 @@ impl Output {
             Activity::Receiving => "receiving",
             Activity::Sending => "sending",
         };
-        let title = format!("{verb} {}", printable(name));
+        let via = via.map_or_else(String::new, |via| format!(" ({})", paths::kind(via)));
+        let title = format!("{verb} {}{via}", printable(name));
         let mut bar = lock(&self.bar);
         if lock(&self.above_prompt).is_some() {
             if let Some(line) = bar.line_due(&title, done, total) {
@@ -305,12 +307,16 @@ impl Output {
                 format!("* offered {} ({}) to {to}: {when}", printable(name.as_str()), HumanBytes(*size))
             }
             Event::OfferDeclined { by, name, .. } => format!("* {by} declined {}", printable(name.as_str())),
-            Event::Received { from, path, size, resumed, millis, .. } => {
+            Event::Received { from, path, size, resumed, millis, via, .. } => {
                 let rate = rate(size - resumed, *millis);
                 let path = printable(&path.display().to_string());
                 let resumed =
                     if *resumed > 0 { format!(", {} were here", HumanBytes(*resumed)) } else { String::new() };
-                format!("* received {path} from {from}: {}{resumed}, verified, {rate}", HumanBytes(*size))
+                format!(
+                    "* received {path} from {from}: {}{resumed}, verified, {rate}, {}",
+                    HumanBytes(*size),
+                    paths::kind(via)
+                )
             }
             Event::Sent { to, name, size, .. } => {
                 format!("* {to} has {} ({})", printable(name.as_str()), HumanBytes(*size))
@@ -318,16 +324,33 @@ impl Output {
             Event::NotReceived { from, name, failure } => {
                 format!("* {} from {from}: {}", printable(name.as_str()), printable(&failure.message))
             }
+            Event::Status(row) => paths::status(row),
+            Event::Link { name, via, .. } => format!("{name}: {}", paths::path(via)),
             Event::Person { name } => name.to_string(),
             Event::Found { owner, online, name, size, .. } => {
                 let when = if *online { "" } else { "  (offline)" };
                 format!("{owner}:{}  {}{when}", printable(name.as_str()), HumanBytes(*size))
             }
-            Event::Shared { name, path, size, .. } => {
+            Event::Shared { name, path, size, hides_address, .. } => {
                 let path = printable(&path.display().to_string());
-                format!("{}  {}  {path}", printable(name.as_str()), HumanBytes(*size))
+                let hidden = if *hides_address { "  (relayed only)" } else { "" };
+                format!("{}  {}  {path}{hidden}", printable(name.as_str()), HumanBytes(*size))
             }
             Event::Unshared { name } => format!("{} is not shared any more", printable(name.as_str())),
+            Event::ConsentAsked { from, .. } => format!(
+                "* {from} asks for a direct connection, and would see your IP address: /allow {from} once|1h|always, or \
+                 /deny {from}"
+            ),
+            Event::Asked { to } => format!("* asked {to}: they see it on their screen"),
+            Event::ConsentAnswered { by, allowed: true } => format!("* {by} allows a direct connection"),
+            Event::ConsentAnswered { by, allowed: false } => format!("* {by} does not want a direct connection"),
+            Event::Allowed { name, allowance, until } => match (allowance, until) {
+                (_, Some(end)) => format!("{name}  until {}", day_and_time(*end)),
+                (HowLong::Once, None) => format!("{name}  once"),
+                (HowLong::Until | HowLong::Always, None) => format!("{name}  always"),
+            },
+            Event::Denied { name } => format!("{name} may not learn your IP address"),
+            Event::Connected { name, via } => format!("* connected to {name}: {}", paths::path(via)),
             Event::Note { text } => printable(text),
             Event::Progress { .. } | Event::Drained | Event::Done | Event::Failed { .. } => return None,
         })

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use etcetera::BaseStrategy as _;
 
 use super::args::{Login, Reading};
+use crate::peer::context::PathChoice;
 use crate::peer::directory_link::{DEFAULT_PORT, DirectoryAddress};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::storage::profile::Home;
@@ -90,14 +91,14 @@ pub(super) struct Settings {
     /// Whether senders are told when their messages were on the screen.
     pub(super) sends_read_receipts: bool,
     pub(super) network: Network,
+    /// Which ways to other peers are taken.
+    pub(super) paths: PathChoice,
 }
 
 impl Settings {
     pub(super) fn from_login(login: Login) -> Result<Self, Failure> {
         let usage = |message: &str, hint: &str| Failure::new(FailureKind::Usage, message).hint(hint);
-        let server = login.whose.server.ok_or_else(|| {
-            usage("which directory?", "--server HOST, or QCHAT_SERVER in the environment; `qchat serve` runs one")
-        })?;
+        let server = Self::server(login.whose.server)?;
         let user = login
             .whose
             .user
@@ -114,6 +115,11 @@ impl Settings {
             accept_new: login.accept_new,
             sends_read_receipts: true,
             network: Network { segmentation_offload: !login.no_gso },
+            paths: match (login.direct_only, login.relay_only) {
+                (true, _) => PathChoice::DirectOnly,
+                (false, true) => PathChoice::RelayOnly,
+                (false, false) => PathChoice::Any,
+            },
         })
     }
 
@@ -121,6 +127,14 @@ impl Settings {
     #[must_use]
     pub(super) fn reading(self, Reading { no_read_receipts }: Reading) -> Self {
         Self { sends_read_receipts: !no_read_receipts, ..self }
+    }
+
+    /// The directory, which has no default.
+    pub(super) fn server(given: Option<ServerAddress>) -> Result<ServerAddress, Failure> {
+        given.ok_or_else(|| {
+            Failure::new(FailureKind::Usage, "which directory?")
+                .hint("--server HOST, or QCHAT_SERVER in the environment; `qchat serve` runs one")
+        })
     }
 
     /// The folder of all profiles: the given one, or the usual one.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::HISTORY_MESSAGES;
 use crate::peer::failure::{Failure, FailureKind};
-use crate::peer::handle::{Command, Source};
+use crate::peer::handle::{Command, Source, Term};
 use crate::storage::partial_file::Collision;
 use crate::wire::ids::{FileDigest, FileName, IdError, PeerName};
 
@@ -37,6 +37,7 @@ const fn word(name: &'static str, arguments: &'static str, purpose: &'static str
 /// All commands, in the order of `/help`.
 pub(super) const WORDS: &[Word] = &[
     word("/who", "", "who is online"),
+    word("/status", "", "how you are connected, and to whom directly"),
     word("/msg", "NAME TEXT", "send a message; it waits when they are offline"),
     word("/inbox", "", "what no screen has shown yet, and offers that wait for your answer"),
     word(
@@ -45,7 +46,7 @@ pub(super) const WORDS: &[Word] = &[
         "what was said, with all of these WORDS; `/history --search WORDS`: with anybody",
     ),
     word("/audit", "NAME", "what a directory lost, replayed or reordered between you"),
-    word("/share", "PATH", "publish a file"),
+    word("/share", "[--hide-address] PATH", "publish a file; with --hide-address it is fetched through the relay only"),
     word("/unshare", "FILE", "take a published file back"),
     word("/shared", "", "what you publish"),
     word("/find", "[PATTERN]", "search for files that others publish"),
@@ -56,6 +57,14 @@ pub(super) const WORDS: &[Word] = &[
     word("/decline", "[NAME|ID]", "turn an offered file down"),
     word("/verify", "NAME [--mark]", "the number to compare with them; --mark once you have"),
     word("/trust", "NAME", "accept the other key of somebody you had verified"),
+    word("/connect", "NAME", "ask for a direct connection, by which you see each other's IP address"),
+    word(
+        "/allow",
+        "NAME [once|1h|30m|2d|always]",
+        "let somebody connect directly and see your IP address; 1h unless you say",
+    ),
+    word("/deny", "NAME", "take that back, or turn down what they ask"),
+    word("/allowed", "", "who may connect directly"),
     word("/invite", "[NAME]", "a link that admits one new account"),
     word("/sessions", "", "where your account is logged in"),
     word("/end-sessions", "", "log it out everywhere else"),
@@ -97,6 +106,7 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
     let folder = folder.to_owned();
     Ok(match word {
         "/who" => Command::Who,
+        "/status" => Command::Status,
         "/shared" => Command::Shared,
         "/offers" => Command::Offers,
         "/find" => Command::Find { pattern: rest.to_owned() },
@@ -108,7 +118,18 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
             let (to, path) = two(word, rest)?;
             Command::Send { to, path: local_path(path, &folder), wait: false }
         }
-        "/share" => Command::Share { path: local_path(one(word, rest)?, &folder) },
+        "/share" => {
+            let (hides_address, rest) = flag("--hide-address", rest);
+            Command::Share { path: local_path(one(word, rest)?, &folder), hides_address }
+        }
+        "/connect" => Command::Connect { to: PeerName::parse(one(word, rest)?).map_err(usage)?, wait: false },
+        "/allow" => {
+            let (to, term) = one(word, rest)?.split_once(char::is_whitespace).unwrap_or((rest, DEFAULT_TERM));
+            let term = term_of(term.trim()).map_err(|error| Failure::new(FailureKind::Usage, error))?;
+            Command::Allow { to: PeerName::parse(to).map_err(usage)?, term }
+        }
+        "/deny" => Command::Deny { to: PeerName::parse(one(word, rest)?).map_err(usage)? },
+        "/allowed" => Command::Allowed,
         "/unshare" => Command::Unshare { name: FileName::parse(one(word, rest)?).map_err(usage)? },
         "/get" => {
             let (collision, rest) = collision(rest);
@@ -182,6 +203,38 @@ pub(super) fn source(text: &str) -> Result<Source, Failure> {
     Ok(Source::Named { owner, name: FileName::parse(name).map_err(usage)? })
 }
 
+/// How long somebody is allowed to see an address when nothing is said: as long as a conversation.
+pub(super) const DEFAULT_TERM: &str = "1h";
+
+/// Reads for how long somebody is allowed to see an address.
+pub(super) fn term_of(text: &str) -> Result<Term, String> {
+    let wrong = || format!("{text:?} is neither once, always nor a time such as 30m, 1h or 2d");
+    let unit_millis = match text.chars().last() {
+        Some('m') => 60_000,
+        Some('h') => 3_600_000,
+        Some('d') => 86_400_000,
+        _ if text == "once" => return Ok(Term::Once),
+        _ if text == "always" => return Ok(Term::Always),
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text.get(..text.len() - 1).and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
+    match number.checked_mul(unit_millis) {
+        Some(millis) if (1..=TERM_MILLIS_MAX).contains(&millis) => Ok(Term::For { millis }),
+        _ => Err(format!("{text:?} is not between 1m and 365d")),
+    }
+}
+
+/// Whoever wants longer than a year means always.
+const TERM_MILLIS_MAX: u64 = 365 * 86_400_000;
+
+/// Whether a flag comes before the rest.
+fn flag<'a>(flag: &str, rest: &'a str) -> (bool, &'a str) {
+    match rest.strip_prefix(flag).filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) {
+        Some(rest) => (true, rest.trim()),
+        None => (false, rest),
+    }
+}
+
 /// What to do when the file is there already: said before or after the rest.
 fn collision(rest: &str) -> (Collision, &str) {
     for (flag, collision) in [("--overwrite", Collision::Overwrite), ("--rename", Collision::Rename)] {
@@ -240,7 +293,8 @@ mod tests {
     fn the_last_argument_takes_the_rest_of_the_line() {
         let to = PeerName::parse("bob").unwrap();
         assert_eq!(run("/msg bob  hi  there "), Command::Message { to: to.clone(), text: "hi  there".into() });
-        assert_eq!(run("/share a b.txt"), Command::Share { path: "/here/a b.txt".into() });
+        assert_eq!(run("/share a b.txt"), Command::Share { path: "/here/a b.txt".into(), hides_address: false });
+        assert_eq!(run("/share --hide-address a b"), Command::Share { path: "/here/a b".into(), hides_address: true });
         let name = FileName::parse("my file: 2.txt").unwrap();
         assert!(
             matches!(run("/get bob:my file: 2.txt"), Command::Get { source, .. } if source == Source::Named { owner: to, name })
@@ -254,6 +308,37 @@ mod tests {
         assert_eq!(run("/verify bob  --mark"), Command::Verify { name: name.clone(), mark: true });
         assert_eq!(run("/trust bob"), Command::Trust { name });
         for line in ["/verify", "/verify bob carol", "/verify bob mark", "/trust", "/trust a b"] {
+            assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
+        }
+    }
+
+    #[test]
+    fn somebody_is_allowed_once_for_a_time_or_always() {
+        let to = PeerName::parse("bob").unwrap();
+        let allow = |term| Command::Allow { to: to.clone(), term };
+        assert_eq!(run("/allow bob"), allow(Term::For { millis: 3_600_000 }));
+        assert_eq!(run("/allow bob  once"), allow(Term::Once));
+        assert_eq!(run("/allow bob always"), allow(Term::Always));
+        assert_eq!(run("/allow bob 30m"), allow(Term::For { millis: 1_800_000 }));
+        assert_eq!(run("/allow bob 2d"), allow(Term::For { millis: 172_800_000 }));
+        assert_eq!(run("/deny bob"), Command::Deny { to: to.clone() });
+        assert_eq!(run("/connect bob"), Command::Connect { to, wait: false });
+        for line in [
+            "/allow",
+            "/allow bob soon",
+            "/allow bob 0h",
+            "/allow bob -1h",
+            "/allow bob 1h x",
+            "/allow bob 366d",
+            "/allow bob 99999999999999999999d",
+            "/allow bob \u{e4}",
+            "/deny",
+            "/deny bob once",
+            "/connect",
+            "/connect bob carol",
+            "/allowed bob",
+            "/share --hide-address",
+        ] {
             assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
         }
     }

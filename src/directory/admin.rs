@@ -16,6 +16,7 @@ use super::login::observed;
 use super::shared::Shared;
 use crate::clock::now_millis;
 use crate::lines;
+use crate::protocol::relay::{Counters, Overview};
 use crate::seal::password;
 use crate::seal::random::{self, OsRandom};
 use crate::wire::account::LoginKind;
@@ -64,6 +65,8 @@ pub enum AdminRequest {
     Invite,
     /// Who is connected. Rows: [`AdminRow::Session`].
     Sessions,
+    /// What is relayed. Rows: [`AdminRow::Relayed`], then [`AdminRow::Relay`].
+    Relay,
     /// Ends all sessions of an account.
     EndSessions {
         /// Whose.
@@ -114,6 +117,31 @@ pub enum AdminRow {
         fingerprint: DirectoryFingerprint,
         /// Where the directory most likely is.
         address: SocketAddr,
+    },
+    /// A relayed session.
+    Relayed {
+        /// Who asked for it, and is charged.
+        asker: PeerName,
+        /// Who was asked.
+        asked: PeerName,
+        /// At which UDP port.
+        port: u16,
+        /// Whether both sides are there.
+        joined: bool,
+        /// What was passed on, both ways together.
+        bytes: u64,
+        /// How long it is open.
+        age_seconds: u64,
+        /// How long nothing was passed on.
+        idle_seconds: u64,
+    },
+    /// The relay since the directory's start.
+    Relay {
+        /// Its UDP ports; none when it is off.
+        ports: Vec<u16>,
+        /// What became of everything.
+        #[serde(flatten)]
+        counters: Counters,
     },
     /// The last row.
     Done,
@@ -190,6 +218,7 @@ async fn run(shared: &Shared, request: AdminRequest, address: SocketAddr) -> Res
             return Ok(vec![AdminRow::Invited { token, fingerprint, address }]);
         }
         AdminRequest::Sessions => return Ok(sessions(shared)),
+        AdminRequest::Relay => return Ok(relayed(shared)),
         AdminRequest::EndSessions { name } => shared.registry.end_all(&name),
     }
     Ok(Vec::new())
@@ -199,6 +228,23 @@ async fn run(shared: &Shared, request: AdminRequest, address: SocketAddr) -> Res
 fn close(shared: &Shared, name: &PeerName) {
     shared.login_limits.key_requests().forget(name);
     shared.registry.close_account(name, None);
+    shared.relay.end_account(name);
+}
+
+fn relayed(shared: &Shared) -> Vec<AdminRow> {
+    let (counters, sessions) = shared.relay.report();
+    let row = |session: Overview| AdminRow::Relayed {
+        asker: session.asker,
+        asked: session.asked,
+        port: session.port,
+        joined: session.is_joined,
+        bytes: session.bytes,
+        age_seconds: session.age.as_secs(),
+        idle_seconds: session.idle.as_secs(),
+    };
+    let mut rows: Vec<_> = sessions.into_iter().map(row).collect();
+    rows.push(AdminRow::Relay { ports: shared.relay.ports(), counters });
+    rows
 }
 
 async fn users(shared: &Shared) -> Result<Vec<AdminRow>, Refusal> {

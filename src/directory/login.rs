@@ -144,7 +144,7 @@ pub(super) async fn log_in(
     mut login: Login,
 ) -> Result<Admitted, Refusal> {
     prove(shared, connection, &login)?;
-    let source = connection.remote_address().ip();
+    let source = observed(connection).ip();
     let password = login.password.take();
     let account_is = authenticate(shared, source, &login, password).await?;
     let epoch = match login.kind {
@@ -226,6 +226,7 @@ async fn enter(
         pushes: sender,
         mail: Notify::new(),
         news: AtomicBool::new(true),
+        seen_at: Mutex::new(vec![observed(connection)]),
         replaced: AtomicBool::new(false),
     };
     let membership = Membership::enter(shared, session)?;
@@ -243,6 +244,7 @@ async fn enter(
         observed: observed(connection),
         prekey: standing.prekey,
         waiting: standing.waiting,
+        observe: shared.relay.observe(&membership.session),
     };
     Ok(Admitted { membership, pushes, answer })
 }

@@ -7,6 +7,7 @@ pub mod store;
 mod session;
 
 mod care;
+mod consent;
 mod login;
 mod mailbox;
 mod other_key;
@@ -14,10 +15,14 @@ mod rendezvous;
 mod requests;
 
 pub mod admin;
+mod dials;
 pub mod gate;
 pub mod invitations;
 mod registry;
+pub mod relay;
 mod shared;
 
+#[cfg(test)]
+mod relay_tests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,8 @@ pub(super) struct Session {
     pub(super) mail: Notify,
     /// Set before that when receipts or returned messages may wait for it.
     pub(super) news: AtomicBool,
+    /// Where the directory has seen its socket: of the connection first, then as the relay's ports observed it.
+    pub(super) seen_at: Mutex<Vec<SocketAddr>>,
     /// Set when a newer login has replaced it.
     pub(super) replaced: AtomicBool,
 }
@@ -92,6 +95,11 @@ impl Session {
             LoginKind::Resident => true,
             LoginKind::Errand { .. } => false,
         }
+    }
+
+    /// Where the directory has seen its socket, the connection's address first.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.seen_at.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the mailbox may be pushed to it.

@@ -1,9 +1,11 @@
 //! What each request of a session is answered.
 
+use std::sync::Arc;
+
 use super::registry::{Session, Waits};
 use super::rendezvous;
 use super::shared::Shared;
-use super::{care, invitations};
+use super::{care, consent, invitations};
 use crate::clock::now_millis;
 use crate::protocol::key_change::Answer;
 use crate::seal::{prekey, receipt};
@@ -19,7 +21,7 @@ use crate::wire::refusal::Refusal;
 const ENCAPSULATED_BYTES: usize = 1_120;
 
 /// Answers one request.
-pub(super) async fn answer(shared: &Shared, session: &Session, request: DirectoryRequest) -> DirectoryAnswer {
+pub(super) async fn answer(shared: &Shared, session: &Arc<Session>, request: DirectoryRequest) -> DirectoryAnswer {
     match request {
         DirectoryRequest::Login(_) => Err(Refusal::AlreadyLoggedIn),
         DirectoryRequest::PutPrekey(prekey) => put_prekey(shared, session, *prekey).await,
@@ -32,6 +34,11 @@ pub(super) async fn answer(shared: &Shared, session: &Session, request: Director
         DirectoryRequest::Unpublish { name } => unpublish(shared, session, &name).await,
         DirectoryRequest::Find { query, after } => find(shared, query, after).await,
         DirectoryRequest::Dial(request) => rendezvous::dial(shared, session, request).await,
+        DirectoryRequest::Opened { dial } => rendezvous::opened(shared, session, dial).await,
+        DirectoryRequest::AskConsent { to } => consent::ask(shared, session, to).await,
+        DirectoryRequest::Allow(grant) => consent::allow(shared, session, grant).await,
+        DirectoryRequest::Deny { to } => consent::deny(shared, session, &to).await,
+        DirectoryRequest::Grants { after } => consent::grants(shared, session, after).await,
         DirectoryRequest::AnswerKeyRequest { key, allow } => answer_key_request(shared, session, key, allow),
         DirectoryRequest::Invite => invite(shared, session).await,
         DirectoryRequest::ChangePassword { new } => care::change_password(shared, session, new).await,

@@ -2,23 +2,26 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::admin;
+use super::dials::Dials;
 use super::gate::{Address, Gate, Limits, Verdict};
 use super::invitations::{self, Admission};
 use super::login::LoginLimits;
 use super::other_key::undo_since;
 use super::registry::{Registry, Waits};
+use super::relay::{Relay, RelayPortError, RelaySettings};
 use super::session;
 use super::shared::Shared;
 use super::store::StoreError;
@@ -57,6 +60,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How to use the network.
     pub network: Network,
+    /// What is relayed, and where.
+    pub relay: RelaySettings,
 }
 
 /// Why a directory does not start, or stopped.
@@ -93,6 +98,9 @@ pub enum DirectoryError {
     /// The network cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The relay cannot listen.
+    #[error(transparent)]
+    RelayPort(#[from] RelayPortError),
     /// The operating system does not say where the socket is bound.
     #[error("cannot read the address of the socket on {listen}: {source}")]
     LocalAddress {
@@ -111,7 +119,7 @@ pub enum DirectoryError {
 
 /// A directory that listens, and accepts connections while [`Directory::run`] does.
 pub struct Directory {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     endpoint: Endpoint,
     address: SocketAddr,
     gate: Gate,
@@ -128,11 +136,11 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`] names what cannot be had and why.
     pub fn start(settings: Settings) -> Result<Self, DirectoryError> {
-        let Settings { listen, certificate_folder, data, admission, limits, network } = settings;
+        let Settings { listen, certificate_folder, data, admission, limits, network, relay } = settings;
         let lock = lock_folder(&data)?;
         let store = SqliteStore::open(&data.join("directory.sqlite"))?;
         let certificate = DirectoryCertificate::load_or_create(&certificate_folder)?;
-        let endpoint = Endpoint::directory(listen, &certificate, network)?;
+        let endpoint = listen_at(listen, &certificate, network)?;
         let admin_path = data.join(admin::SOCKET);
         let admin = lines::listen(&admin_path).map_err(|source| DirectoryError::File {
             action: "listen on",
@@ -140,12 +148,15 @@ impl Directory {
             source,
         })?;
         let address = endpoint.local_address().map_err(|source| DirectoryError::LocalAddress { listen, source })?;
+        let relay = Arc::new(Relay::bind(address, listen.port(), relay, network)?);
         let shared = Shared {
             fingerprint: certificate.fingerprint(),
             admission,
             store: Box::new(store),
             registry: Registry::default(),
             login_limits: LoginLimits::new(limits),
+            dials: Dials::default(),
+            relay,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -163,6 +174,12 @@ impl Directory {
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The UDP ports at which it relays; none when it does not.
+    #[must_use]
+    pub fn relay_ports(&self) -> Vec<u16> {
+        self.shared.relay.ports()
     }
 
     /// What peers pin.
@@ -191,13 +208,12 @@ impl Directory {
         if !own.is_unspecified() {
             return own;
         }
-        // Nothing is sent: an address of a documentation network (RFC 5737, RFC 3849) selects the route.
-        let far = if own.is_ipv4() {
-            SocketAddr::from(([192, 0, 2, 1], 9))
-        } else {
-            SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9))
-        };
-        self.endpoint.local_address_towards(far).map_or(own, |address| address.ip())
+        // Nothing is sent: an address of a documentation network (RFC 5737, RFC 3849) selects the route. Both families
+        // are listened to at the unspecified IPv6 address, and more people have IPv4.
+        let far = [SocketAddr::from(([192, 0, 2, 1], 9)), SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9))];
+        let families = if own.is_ipv4() { &far[..1] } else { &far[..] };
+        let found = families.iter().find_map(|far| self.endpoint.local_address_towards(*far).ok());
+        found.map_or(own, |address| address.ip())
     }
 
     /// Where others most likely reach it.
@@ -211,13 +227,15 @@ impl Directory {
     /// [`DirectoryError::EndpointLost`] when the socket fails before that, [`DirectoryError::Store`] when what must be
     /// known before anybody is let in cannot be read.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), DirectoryError> {
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut relaying) = (JoinSet::new(), JoinSet::new());
+        self.shared.relay.start(&mut relaying);
         let result = match self.shared.login_limits.restore(self.shared.store.as_ref()).await {
             Ok(()) => {
                 let (accept, reachable) = (self.accept_until(stop, &mut tasks), self.reachable());
                 tokio::select! {
                     result = accept => result,
                     () = admin::serve(&self.admin, self.shared.clone(), reachable) => Ok(()),
+                    () = report_panics(&mut relaying) => Ok(()),
                 }
             }
             Err(error) => Err(error.into()),
@@ -226,6 +244,7 @@ impl Directory {
         while let Some(ended) = tasks.join_next().await {
             report_panic(ended);
         }
+        relaying.shutdown().await;
         self.endpoint.wait_closed().await;
         self.shared.store.close().await;
         if let Err(error) = fs::remove_file(&self.admin_path) {
@@ -292,6 +311,29 @@ impl Directory {
     }
 }
 
+/// Opens the endpoint; where the system has no IPv6, at every IPv4 address instead of every address.
+fn listen_at(
+    listen: SocketAddr,
+    certificate: &DirectoryCertificate,
+    network: Network,
+) -> Result<Endpoint, TransportError> {
+    match Endpoint::directory(listen, certificate, network) {
+        Err(TransportError::Bind { source, .. })
+            if listen.is_ipv6() && listen.ip().is_unspecified() && is_without_family(&source) =>
+        {
+            tracing::info!(%source, "no IPv6 here: listening on IPv4 only");
+            Endpoint::directory(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listen.port()), certificate, network)
+        }
+        opened => opened,
+    }
+}
+
+/// Whether a socket failed because the system does not know its family of addresses, or has none of it.
+fn is_without_family(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].iter().any(|without| code == Some(without.raw_os_error()))
+}
+
 /// Makes the data folder for its owner only, and locks it for this process.
 fn lock_folder(data: &Path) -> Result<File, DirectoryError> {
     let failed = |action, path: &Path, source| DirectoryError::File { action, path: path.to_owned(), source };
@@ -320,6 +362,7 @@ async fn expire(shared: Arc<Shared>) {
     report_expired("replaced keys", shared.store.expire_key_changes(undo_since(now_millis())).await);
     report_expired("invitations", shared.store.expire_invitations(now_millis()).await);
     report_expired("deleted names", shared.store.expire_deleted_names(days_ago(DELETED_NAME_DAYS)).await);
+    report_expired("grants", shared.store.expire_grants(now_millis()).await);
     report_expired("wrong passwords", shared.store.expire_lockout(days_ago(1)).await);
 }
 
@@ -346,8 +389,14 @@ fn report_expired(what: &'static str, expired: Result<usize, StoreError>) {
     }
 }
 
+async fn report_panics(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        report_panic(ended);
+    }
+}
+
 fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a session's task failed");
+        tracing::error!(%error, "a task failed");
     }
 }

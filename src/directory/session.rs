@@ -72,6 +72,11 @@ async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitte
             | DirectoryRequest::Unpublish { .. }
             | DirectoryRequest::Find { .. }
             | DirectoryRequest::Dial(_)
+            | DirectoryRequest::Opened { .. }
+            | DirectoryRequest::AskConsent { .. }
+            | DirectoryRequest::Allow(_)
+            | DirectoryRequest::Deny { .. }
+            | DirectoryRequest::Grants { .. }
             | DirectoryRequest::AnswerKeyRequest { .. }
             | DirectoryRequest::Invite
             | DirectoryRequest::ChangePassword { .. }
@@ -212,6 +217,7 @@ pub(super) fn is_violation(error: &TransportError) -> bool {
         | TransportError::IdentityMismatch { .. }
         | TransportError::NotAnnounced
         | TransportError::Handshake(_)
+        | TransportError::OtherVersion
         | TransportError::Tls(_)
         | TransportError::Closed(_)
         | TransportError::Reset(_)

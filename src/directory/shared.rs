@@ -1,8 +1,12 @@
 //! What all sessions of one directory share.
 
+use std::sync::Arc;
+
+use super::dials::Dials;
 use super::invitations::Admission;
 use super::login::LoginLimits;
 use super::registry::Registry;
+use super::relay::Relay;
 use super::store::Store;
 use crate::wire::ids::DirectoryFingerprint;
 
@@ -18,4 +22,8 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     /// What slows down guessing and mass registration.
     pub(super) login_limits: LoginLimits,
+    /// What is remembered of dials, and of who asked whom.
+    pub(super) dials: Dials,
+    /// Where those meet who cannot reach each other directly.
+    pub(super) relay: Arc<Relay>,
 }

@@ -1,12 +1,18 @@
 //! A directory on loopback and clients made by hand: what a session may do, and how it ends.
 
+#[path = "consent_tests.rs"]
+mod consent;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::relay::{RelayPorts, RelaySettings};
 use super::server::{Directory, DirectoryError, Settings};
+use super::shared::Shared;
 use crate::clock::now_millis;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
 use crate::seal::prekey::PrekeySecret;
@@ -21,13 +27,14 @@ use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, Dir
 use crate::wire::ids::{DirectoryFingerprint, MessageId, Password, PeerKey, PeerName, PrekeyId};
 use crate::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind};
 use crate::wire::refusal::{CloseCode, Refusal};
-use crate::wire::rendezvous::DialRequest;
+use crate::wire::rendezvous::{Allowance, DialRequest, Grant, Purpose};
 
 const ERRAND: LoginKind = LoginKind::Errand { collects: false };
 
 /// A directory that runs until it is stopped.
-struct World {
-    address: SocketAddr,
+pub(super) struct World {
+    pub(super) address: SocketAddr,
+    pub(super) shared: Arc<Shared>,
     fingerprint: DirectoryFingerprint,
     running: JoinSet<Result<(), DirectoryError>>,
     stop: oneshot::Sender<()>,
@@ -35,14 +42,14 @@ struct World {
 }
 
 /// A machine with a key and a connection.
-struct Client {
+pub(super) struct Client {
     identity: IdentityKey,
     endpoint: Endpoint,
-    connection: Connection,
+    pub(super) connection: Connection,
     directory: DirectoryFingerprint,
 }
 
-fn settings(folder: &TempDir) -> Settings {
+pub(super) fn settings(folder: &TempDir) -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         certificate_folder: folder.path().join("certs"),
@@ -50,25 +57,33 @@ fn settings(folder: &TempDir) -> Settings {
         admission: Default::default(),
         limits: Default::default(),
         network: Network::default(),
+        relay: RelaySettings { ports: RelayPorts::Any(2), ..Default::default() },
     }
 }
 
 impl World {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap())
     }
 
     fn start_in(folder: TempDir) -> Self {
-        let directory = Directory::start(settings(&folder)).unwrap();
-        let (address, fingerprint) = (directory.local_address(), directory.fingerprint());
+        let settings = settings(&folder);
+        Self::start_with(settings, folder)
+    }
+
+    pub(super) fn start_with(settings: Settings, folder: TempDir) -> Self {
+        let directory = Directory::start(settings).unwrap();
+        let (address, fingerprint, shared) =
+            (directory.local_address(), directory.fingerprint(), directory.shared.clone());
         let (stop, stopped) = oneshot::channel();
         let mut running = JoinSet::new();
         running.spawn(directory.run(async move { drop(stopped.await) }));
-        Self { address, fingerprint, running, stop, folder }
+        Self { address, shared, fingerprint, running, stop, folder }
     }
 
-    async fn stop(mut self) -> TempDir {
+    pub(super) async fn stop(mut self) -> TempDir {
         self.stop.send(()).unwrap();
+        drop(self.shared);
         self.running.join_next().await.unwrap().unwrap().unwrap();
         self.folder
     }
@@ -80,12 +95,12 @@ impl World {
         Client { identity, endpoint, connection, directory }
     }
 
-    async fn stranger(&self) -> Client {
+    pub(super) async fn stranger(&self) -> Client {
         self.connect(IdentityKey::generate(&mut OsRandom)).await
     }
 
     /// A new account, logged in.
-    async fn registered(&self, text: &str, kind: LoginKind) -> Client {
+    pub(super) async fn registered(&self, text: &str, kind: LoginKind) -> Client {
         let client = self.stranger().await;
         client.log_in(Login { register: true, ..client.login(text, kind, Some("secret")) }).await.unwrap();
         client
@@ -98,7 +113,7 @@ impl World {
 }
 
 impl Client {
-    fn login(&self, text: &str, kind: LoginKind, password: Option<&str>) -> Login {
+    pub(super) fn login(&self, text: &str, kind: LoginKind, password: Option<&str>) -> Login {
         let statement = login_statement(&self.directory, &name(text), &self.connection.login_binding());
         Login {
             name: name(text),
@@ -112,7 +127,7 @@ impl Client {
         }
     }
 
-    async fn log_in(&self, login: Login) -> Result<LoggedIn, Refusal> {
+    pub(super) async fn log_in(&self, login: Login) -> Result<LoggedIn, Refusal> {
         let reply = self.ask(DirectoryRequest::Login(Box::new(login))).await?;
         let DirectoryReply::LoggedIn(logged_in) = reply else { panic!("a login was answered with {reply:?}") };
         Ok(logged_in)
@@ -173,7 +188,7 @@ impl Client {
     }
 }
 
-fn name(text: &str) -> PeerName {
+pub(super) fn name(text: &str) -> PeerName {
     PeerName::parse(text).unwrap()
 }
 
@@ -326,16 +341,25 @@ async fn a_dial_is_announced_and_granted() {
     let world = World::start();
     let bob = world.registered("bob", LoginKind::Resident).await;
     let alice = world.registered("alice", ERRAND).await;
+    let grant = Grant { to: name("alice"), allowance: Allowance::Always };
+    assert_eq!(bob.ask(DirectoryRequest::Allow(grant)).await, Ok(DirectoryReply::Done));
     let local: SocketAddr = "10.0.0.7:4433".parse().unwrap();
-    let request = DialRequest { to: name("bob"), key: bob.identity.public(), candidates: vec![local] };
+    let request = DialRequest {
+        to: name("bob"),
+        key: bob.identity.public(),
+        purpose: Purpose::Talk,
+        candidates: Some(vec![local]),
+        relay: false,
+    };
     let dial = DirectoryRequest::Dial(request.clone());
-    let (pushed, answered) = tokio::join!(bob.pushed(Ok(PushReply::Candidates(vec![local]))), alice.ask(dial.clone()));
+    let (pushed, answered) =
+        tokio::join!(bob.pushed(Ok(PushReply::Candidates(Some(vec![local])))), alice.ask(dial.clone()));
     let (DirectoryPush::Dial(announced), Ok(DirectoryReply::DialGranted(granted))) = (pushed, answered) else {
         panic!("announced and granted");
     };
     assert_eq!((&announced.dial, announced.key), (&granted.dial, alice.identity.public()));
-    assert_eq!(announced.candidates, [alice.endpoint.local_address().unwrap(), local]);
-    assert_eq!(granted.candidates, [bob.endpoint.local_address().unwrap(), local]);
+    assert_eq!(announced.direct.candidates(), [alice.endpoint.local_address().unwrap(), local]);
+    assert_eq!(granted.direct.candidates(), [bob.endpoint.local_address().unwrap(), local]);
 
     let (_, refused) = tokio::join!(bob.pushed(Err(Refusal::NotAccepted)), alice.ask(dial.clone()));
     assert_eq!(refused, Err(Refusal::NotAccepted));

@@ -68,16 +68,21 @@ async fn page(context: &Context, query: Query, after: Option<Cursor>) -> Result<
 }
 
 /// Hashes a file and publishes it.
-pub(super) async fn share(context: &Arc<Context>, path: PathBuf, rows: &Rows) -> Result<(), Failure> {
+pub(super) async fn share(
+    context: &Arc<Context>,
+    path: PathBuf,
+    hides_address: bool,
+    rows: &Rows,
+) -> Result<(), Failure> {
     let name = file_name(&path)?;
     let file = hash(context, path, rows).await?;
     let (size, digest, path) = (file.size, file.digest, file.path.clone());
-    let share = SharedFile { name: name.clone(), audience: Audience::Everyone, file };
+    let share = SharedFile { name: name.clone(), audience: Audience::Everyone { hides_address }, file };
     let entry = entry(&share);
     // Here first: whoever finds the entry can fetch the file.
     shares::put(context.database(), share).await?;
     context.tell_directory(&DirectoryRequest::Publish(entry)).await?;
-    rows.row(Event::Shared { name, path, size: size.bytes(), digest }).await;
+    rows.row(Event::Shared { name, path, size: size.bytes(), digest, hides_address }).await;
     Ok(())
 }
 
@@ -118,6 +123,7 @@ fn entry(share: &SharedFile) -> Entry {
         digest: share.file.digest,
         kind: EntryKind::File,
         scope: Scope::Everyone,
+        hides_address: share.audience == Audience::Everyone { hides_address: true },
     }
 }
 
@@ -129,7 +135,7 @@ pub(super) async fn hash(context: &Arc<Context>, path: PathBuf, rows: &Rows) -> 
             let total = path.metadata().map_or(0, |metadata| metadata.len());
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let mut progress = Progress::new(Activity::Hashing, &name, None, total, |event| rows.hint(event));
-            HashedFile::hash(&path, &mut |done| progress.reach(done))
+            HashedFile::hash(&path, &mut |done| progress.reach(done, || None))
         })
         .await?
         .map_err(|error| match error {
@@ -167,9 +173,10 @@ pub(super) async fn unshare(context: &Context, name: FileName, rows: &Rows) -> R
 
 /// Lists what this account publishes.
 pub(super) async fn shared(context: &Context, rows: &Rows) -> Result<(), Failure> {
-    for SharedFile { name, file, .. } in shares::published(context.database()).await? {
+    for SharedFile { name, file, audience } in shares::published(context.database()).await? {
+        let hides_address = audience == Audience::Everyone { hides_address: true };
         let HashedFile { path, size, digest, .. } = file;
-        rows.row(Event::Shared { name, path, size: size.bytes(), digest }).await;
+        rows.row(Event::Shared { name, path, size: size.bytes(), digest, hides_address }).await;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, Command};
 use super::history::{self, OnDisk};
 use super::messages::{self, Fate, Written};
-use super::{account, catalogue, contacts, offers};
+use super::{account, catalogue, consent, contacts, offers, status};
 use crate::seal::random::{self, OsRandom};
 use crate::wire::directory::DirectoryRequest;
 use crate::wire::ids::{MessageId, PeerName};
@@ -104,7 +104,7 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
     match command {
         Command::Who => catalogue::who(context, rows).await,
         Command::Find { pattern } => catalogue::find(context, &pattern, rows).await,
-        Command::Share { path } => catalogue::share(context, path, rows).await,
+        Command::Share { path, hides_address } => catalogue::share(context, path, hides_address, rows).await,
         Command::Unshare { name } => catalogue::unshare(context, name, rows).await,
         Command::Shared => catalogue::shared(context, rows).await,
         Command::Send { to, path, wait } => offers::send(context, to, path, wait, rows).await,
@@ -117,6 +117,10 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::MarkShown { ids } => history::mark_shown(context, ids).await,
         Command::Verify { name, mark } => contacts::verify(context, name, mark, rows).await,
         Command::Trust { name } => contacts::trust(context, name, rows).await,
+        Command::Connect { to, wait } => consent::connect(context, to, wait, rows).await,
+        Command::Allow { to, term } => consent::allow(context, to, term, rows).await,
+        Command::Deny { to } => consent::deny(context, to, rows).await,
+        Command::Allowed => consent::allowed(context, rows).await,
         Command::Invite { name } => account::invite(context, name.as_ref(), rows).await,
         Command::ChangePassword { new } => context.tell_directory(&DirectoryRequest::ChangePassword { new }).await,
         Command::DeleteAccount => {
@@ -124,6 +128,10 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
             context.tell_directory(&DirectoryRequest::DeleteAccount { name }).await
         }
         Command::EndOtherSessions => context.tell_directory(&DirectoryRequest::EndOtherSessions).await,
+        Command::Status => {
+            status::status(context, rows).await;
+            Ok(())
+        }
         Command::Sessions => account::sessions(context, rows).await,
         Command::AnswerKeyRequest { key, allow } => account::answer_key_request(context, &key, allow).await,
         // `start` has turned it into `Started::Message`.

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::consent::Asking;
 use super::directory_link::DirectoryAddress;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::links::Links;
+use super::observation::Observations;
 use super::outbox::Enqueue;
+use super::rendezvous::Meetings;
 use crate::database::Database;
 use crate::seal::identity::IdentityKey;
 use crate::storage::profile::Profile;
@@ -38,6 +41,20 @@ pub struct Account {
     pub collects_mail: bool,
     /// Whether senders are told when their messages were on the screen.
     pub sends_read_receipts: bool,
+    /// Which ways to other peers are taken.
+    pub paths: PathChoice,
+}
+
+/// Which ways to other peers are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PathChoice {
+    /// Direct where that is allowed and works, else through the relay.
+    #[default]
+    Any,
+    /// Never through the relay.
+    DirectOnly,
+    /// Never direct: nobody learns this peer's address.
+    RelayOnly,
 }
 
 #[derive(Debug)]
@@ -51,13 +68,19 @@ pub(super) struct Context {
     pub(super) session: watch::Sender<Option<Connection>>,
     pub(super) outbox: mpsc::Sender<Enqueue>,
     pub(super) delivering: Delivering,
-    /// The connections straight to other peers.
+    /// The connections to other peers.
     pub(super) links: Links,
+    /// The rendezvous under way.
+    pub(super) meetings: Meetings,
+    /// Where this peer's socket is seen from.
+    pub(super) observations: Observations,
     /// File streams run on a thread of their own, so that a slow disk does not stall chat.
     pub(super) transfers: tokio::runtime::Handle,
     pub(super) uploads: Semaphore,
     /// Keys that want this account and wait for its owner's answer.
     pub(super) key_requests: Mutex<Vec<PeerKey>>,
+    /// Who is asked for a direct connection, and who asks.
+    pub(super) asking: Asking,
 }
 
 /// By which the parts that move messages wake each other and wait for each other.

@@ -71,9 +71,15 @@ async fn ask<A: serde::de::DeserializeOwned>(
     patience: Duration,
 ) -> Result<A, DirectFailure> {
     let link = context.links.find(key).ok_or_else(|| DirectFailure::Broken("it is gone".to_owned()))?;
+    let before = link.connection.datagrams_received();
     match tokio::time::timeout(patience, link.connection.request(request)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Err(_) => Err(DirectFailure::NoAnswer(patience)),
+        Err(_) => {
+            if link.connection.datagrams_received() == before {
+                link.note_silence(before);
+            }
+            Err(DirectFailure::NoAnswer(patience))
+        }
         Ok(Err(TransportError::NoAnswer(waited))) => Err(DirectFailure::NoAnswer(waited)),
         Ok(Err(error)) => Err(DirectFailure::Broken(error.to_string())),
     }

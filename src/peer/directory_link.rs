@@ -2,16 +2,17 @@
 //! the connection is lost, try again.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::context::{Context, unexpected, unreachable_directory};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::{account, catalogue, contacts, inbox, outbox, peer_links, prekeys, receipts};
+use super::{account, catalogue, consent, contacts, inbox, observation, outbox, peer_links, prekeys, receipts};
 use crate::protocol::backoff::Backoff;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
 use crate::seal::random::{self, OsRandom};
@@ -125,16 +126,31 @@ pub(super) async fn connect_first(
     network: Network,
 ) -> Result<(Endpoint, Connection, DirectoryFingerprint), Failure> {
     let mut last = unreachable_directory(directory, "the host has no address");
-    for address in directory.resolve().await? {
-        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let endpoint = Endpoint::peer(SocketAddr::new(any, 0), identity, dials.clone(), network)?;
-        match knock(&endpoint, address, pinned).await {
-            Ok((connection, found)) => return Ok((endpoint, connection, found)),
-            Err(error) => last = connect_failure(directory, error),
+    let addresses = directory.resolve().await?;
+    let endpoint = Endpoint::peer_any(identity, dials, network)?;
+    // An address that leads nowhere must not hold up the others (RFC 8305).
+    let mut attempts = JoinSet::new();
+    for (rank, address) in (0..).zip(addresses) {
+        let endpoint = endpoint.clone();
+        attempts.spawn(async move {
+            tokio::time::sleep(NEXT_ADDRESS_AFTER * rank).await;
+            knock(&endpoint, address, pinned).await
+        });
+    }
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt {
+            Ok(Ok((connection, found))) => return Ok((endpoint, connection, found)),
+            // A false key says more than silence at another address.
+            Ok(Err(error)) if last.kind != FailureKind::Authentication => last = connect_failure(directory, error),
+            Ok(Err(_)) => {}
+            Err(error) => last = unreachable_directory(directory, &error.to_string()),
         }
     }
     Err(last)
 }
+
+/// How long an address may be silent before the next one is tried as well.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// Connects; a directory that is crowded at the moment is asked again for a while.
 async fn knock(
@@ -158,7 +174,7 @@ async fn knock(
 /// Attempts at a crowded directory: half a minute in all.
 const KNOCKS_MAX: usize = 6;
 
-fn connect_failure(directory: &DirectoryAddress, error: TransportError) -> Failure {
+pub(super) fn connect_failure(directory: &DirectoryAddress, error: TransportError) -> Failure {
     match error {
         TransportError::IdentityMismatch { expected, found } => Failure::new(
             FailureKind::Authentication,
@@ -169,6 +185,13 @@ fn connect_failure(directory: &DirectoryAddress, error: TransportError) -> Failu
         .hint(
             "somebody may be in between; if its operator confirms the new key, remove the old line from known_servers",
         ),
+        TransportError::TimedOut => {
+            let failure = unreachable_directory(directory, "timed out: nothing came back over UDP");
+            let hint = failure.hint.clone().unwrap_or_default();
+            failure.hint(format!("{hint} Some networks block UDP: `qchat doctor` finds out"))
+        }
+        TransportError::OtherVersion => unreachable_directory(directory, &error.to_string())
+            .hint("one of the two programs is older: `qchat --version` there and here"),
         error => unreachable_directory(directory, &error.to_string()),
     }
 }
@@ -262,9 +285,8 @@ async fn reconnect(context: &Context, backoff: &mut Backoff, mut reason: String)
 async fn attempt(context: &Context) -> Result<Session, LoginFailure> {
     let directory = &context.account.directory;
     let addresses = directory.resolve().await.map_err(LoginFailure::Failed)?;
-    let mut last = unreachable_directory(directory, "the host has no address of the family this peer uses");
-    let ours_is_ipv4 = context.endpoint.local_address().is_ok_and(|address| address.is_ipv4());
-    for address in addresses.into_iter().filter(|address| address.is_ipv4() == ours_is_ipv4) {
+    let mut last = unreachable_directory(directory, "the host has no address");
+    for address in addresses {
         match context.endpoint.connect_directory(address, Some(context.account.fingerprint)).await {
             Ok((connection, _)) => {
                 let logged_in = log_in(context, &connection, &Admission::default()).await?;
@@ -291,8 +313,11 @@ async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> Trans
     context.delivering.has_left.store(false, Ordering::Relaxed);
     let mut chores = JoinSet::new();
     chores.spawn(prekeys::keep_fresh(context.clone(), logged_in.prekey));
+    let observing = context.clone();
+    chores.spawn(async move { observation::observe(&observing, &logged_in).await });
     chores.spawn(outbox::send_lost_again(context.clone()));
     chores.spawn(catalogue::reconcile(context.clone()));
+    chores.spawn(consent::follow(context.clone()));
     let mut answers = JoinSet::new();
     let ended = loop {
         tokio::select! {
@@ -352,6 +377,12 @@ async fn answer_to(context: &Context, push: DirectoryPush) -> PushAnswer {
         DirectoryPush::Receipts(receipts) => receipts::take_pushed(context, receipts).await,
         DirectoryPush::Drained { prekey } => prekeys::take_drained(context, prekey).await,
         DirectoryPush::Dial(announced) => peer_links::expect(context, announced).await,
+        DirectoryPush::Opened { dial } => {
+            context.meetings.opened(dial);
+            Ok(PushReply::Taken)
+        }
+        DirectoryPush::ConsentAsked { from, key } => consent::take_question(context, from, key).await,
+        DirectoryPush::ConsentAnswered { by, allowed } => consent::take_answer(context, by, allowed),
         DirectoryPush::Presence { name, online } => {
             context.tell(Event::Presence { name, online });
             Ok(PushReply::Taken)

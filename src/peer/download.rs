@@ -1,9 +1,12 @@
 //! Fetches a file from its owner: the hash tree first, then the missing groups in 200-byte chunks, each group verified
-//! before it is written. An interrupted transfer goes on from what is in the part file.
+//! before it is written. An interrupted transfer goes on from what is in the part file. Between two groups it moves to a
+//! better link, and when its link falls silent to another one: what is verified stays.
 
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -12,18 +15,21 @@ use super::context::Context;
 use super::event::{Activity, Event};
 use super::failure::{Failure, FailureKind};
 use super::links::{InUse, Link};
+use super::path::PathInfo;
 use super::peer_links;
 use super::progress::Progress;
 use crate::protocol::groups::Groups;
+use crate::protocol::rendezvous::Path;
 use crate::seal::digest::{GroupHasher, HashTree};
 use crate::storage::partial_file::{Collision, PartialFile, ReceiveError};
-use crate::transport::connection::{Connection, TransportError};
+use crate::transport::connection::TransportError;
 use crate::transport::stream::Stream;
 use crate::wire::chunk::{ChunkViolation, Decoder, Step};
 use crate::wire::codec::{self, HEADER_BYTES};
 use crate::wire::ids::{FileDigest, FileName, PeerKey, PeerName};
 use crate::wire::limits::PROGRESS_DEADLINE;
 use crate::wire::refusal::{CloseCode, Refusal};
+use crate::wire::rendezvous::Purpose;
 use crate::wire::transfer::{
     Fetch, FetchAnswer, FetchPart, GROUP_BYTES, PeerRequest, ReceivedAnswer, group_bytes, group_count, tree_bytes,
 };
@@ -40,9 +46,19 @@ pub(super) struct Wanted {
     pub(super) collision: Collision,
 }
 
+/// A link over which nothing at all came for this long, or for three round trips, is silent: a transfer goes on over
+/// another one, if there is one.
+const SILENT_AFTER: Duration = Duration::from_millis(200);
+
+/// What to do about a transfer that stopped while it was relayed.
+const RELAYED_HINT: &str = "what arrived is kept: the same command goes on from there; \
+    if it stops again, the directory's relay may have used up what it carries for you today";
+
 /// Why a transfer stopped; each becomes a sentence that names the other side.
 #[derive(Debug)]
 enum Stopped {
+    /// There is a better link; so it goes on.
+    Moves,
     Network(TransportError),
     Refused(Refusal),
     Violation(ChunkViolation),
@@ -68,11 +84,24 @@ impl From<ReceiveError> for Stopped {
     }
 }
 
-/// A fetch under way.
+/// A fetch under way, over whichever link.
 struct Transfer {
     wanted: Wanted,
     partial: PartialFile,
     rows: mpsc::Sender<Event>,
+    started: Instant,
+    /// What is here of the file, once its hash tree has come.
+    here: Option<Here>,
+    /// When the first byte of the file came, and which way.
+    first: Option<(Duration, PathInfo)>,
+}
+
+/// Which groups of a file are here.
+struct Here {
+    tree: HashTree,
+    groups: Groups,
+    /// Bytes that an earlier transfer left.
+    resumed: u64,
 }
 
 /// Fetches a file over a link to its owner; progress goes to `rows`. The last word is [`Event::Received`].
@@ -80,52 +109,69 @@ pub(super) async fn fetch(context: &Arc<Context>, wanted: Wanted, rows: mpsc::Se
     let started = Instant::now();
     let begin = async move {
         let partial = PartialFile::open(&wanted.folder, &wanted.name, wanted.size, wanted.collision)?;
-        Ok::<_, Failure>(Transfer { wanted, partial, rows })
+        Ok::<_, Failure>(Transfer { wanted, partial, rows, started, here: None, first: None })
     };
     let transfer = context.on_transfer_thread(begin).await??;
-    let (link, transfer, resumed) = connect_and_receive(context, transfer).await?;
-    let Transfer { wanted, partial, .. } = transfer;
+    let (link, transfer) = connect_and_receive(context, transfer).await?;
+    let Transfer { wanted, partial, here, first, .. } = transfer;
     let path = context.on_transfer_thread(async move { partial.complete() }).await??;
     let received = PeerRequest::Received { digest: wanted.digest };
     let told: Result<ReceivedAnswer, _> = link.connection.request(&received).await;
     if !matches!(told, Ok(Ok(()))) {
         tracing::info!(from = %wanted.from, ?told, "the sender could not be told that the file is complete");
     }
+    let (first_byte, first_path) = first.unzip();
     Ok(Event::Received {
         from: wanted.from,
         name: wanted.name,
         path,
         size: wanted.size,
         digest: wanted.digest,
-        resumed,
-        millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        resumed: here.map_or(0, |here| here.resumed),
+        millis: millis(started.elapsed()),
+        first_byte_us: first_byte.map(|after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX)),
+        first_via: first_path,
+        via: link.path_info(),
     })
 }
 
-/// Moves the missing bytes, over another link when the first one turns out to be gone. Says over which one, and how many
-/// bytes were here before.
-async fn connect_and_receive(context: &Context, mut transfer: Transfer) -> Result<(InUse, Transfer, u64), Failure> {
-    let mut may_dial_again = true;
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Moves the missing bytes, over another link when the first one turns out to be gone, silent or worse than a newer one.
+/// Says over which one the last of them came.
+async fn connect_and_receive(context: &Arc<Context>, mut transfer: Transfer) -> Result<(InUse, Transfer), Failure> {
+    let (mut may_dial_again, mut has_dialled) = (true, false);
     loop {
-        let opened = peer_links::open(context, &transfer.wanted.from, transfer.wanted.key).await;
+        let Wanted { from, key, digest, .. } = &transfer.wanted;
+        let opened = peer_links::open(context, from, *key, Purpose::Fetch { digest: *digest }).await;
         let (link, is_new) = match opened {
             Ok(opened) => opened,
             Err(failure) => return give_up(context, transfer, failure).await,
         };
+        has_dialled |= is_new;
+        let links_of = context.clone();
         let work = async move {
-            let received = receive(&link, &transfer).await;
+            let received = receive(&links_of, &link, &mut transfer).await;
             (link, transfer, received)
         };
         let (link, returned, received) = context.on_transfer_thread(work).await?;
         transfer = returned;
         match received {
-            Ok(resumed) => return Ok((link, transfer, resumed)),
-            Err(Stopped::Network(error)) if may_dial_again && is_gone(&error, is_new) => {
+            Ok(()) => return Ok((link, transfer)),
+            Err(Stopped::Moves) => {}
+            // A direct path broke, and the relay is still there, or the other way round.
+            Err(Stopped::Network(_)) if context.links.has_other(&link) => link.replace(),
+            Err(Stopped::Network(error)) if may_dial_again && is_gone(&error, has_dialled) => {
                 may_dial_again = false;
                 link.replace();
             }
             Err(stopped) => {
-                let failure = failure_of(stopped, &transfer.wanted);
+                let mut failure = failure_of(stopped, &transfer.wanted);
+                if link.path == Path::Relayed && failure.kind == FailureKind::Partial {
+                    failure = failure.hint(RELAYED_HINT);
+                }
                 return give_up(context, transfer, failure).await;
             }
         }
@@ -137,20 +183,21 @@ async fn give_up<T>(context: &Context, transfer: Transfer, failure: Failure) -> 
     Err(failure)
 }
 
-/// Whether a link has ended for another reason than this transfer: it was there before and nobody answers, or the other
-/// side saw nobody use it, for instance while we looked at what an earlier transfer had left.
-fn is_gone(error: &TransportError, is_new: bool) -> bool {
+/// Whether a link has ended for another reason than this transfer: all were there before it and nobody answers, or the
+/// other side saw nobody use it, for instance while we looked at what an earlier transfer had left.
+fn is_gone(error: &TransportError, has_dialled: bool) -> bool {
     match error {
         TransportError::Closed(CloseCode::Done) => true,
         TransportError::Closed(_)
         | TransportError::ClosedHere
         | TransportError::TimedOut
         | TransportError::NoAnswer(_)
-        | TransportError::Restarted => !is_new,
+        | TransportError::Restarted => !has_dialled,
         TransportError::Bind { .. }
         | TransportError::IdentityMismatch { .. }
         | TransportError::NotAnnounced
         | TransportError::Handshake(_)
+        | TransportError::OtherVersion
         | TransportError::Tls(_)
         | TransportError::Refused
         | TransportError::Reset(_)
@@ -159,38 +206,56 @@ fn is_gone(error: &TransportError, is_new: bool) -> bool {
     }
 }
 
-/// Receives what is missing. Says how many bytes an earlier transfer had left.
-async fn receive(link: &Link, Transfer { wanted, partial, rows }: &Transfer) -> Result<u64, Stopped> {
-    let connection = &link.connection;
+/// Receives what is missing, as long as there is no better link.
+async fn receive(context: &Context, link: &Link, transfer: &mut Transfer) -> Result<(), Stopped> {
     let _turn = link.fetches.acquire().await;
-    let tell = |event| {
+    let source = Source { context, link };
+    if transfer.here.is_none() {
+        transfer.here = Some(look(&source, transfer).await?);
+    }
+    let Transfer { wanted, partial, rows, started, here: Some(here), first } = transfer else { return Ok(()) };
+    let mut done = wanted.size - missing_bytes(&here.groups, wanted.size);
+    let mut progress =
+        Progress::new(Activity::Receiving, wanted.name.as_str(), Some(&wanted.from), wanted.size, teller(rows));
+    let mut buffer = Vec::new();
+    while let Some((run, count)) = here.groups.next_missing_run() {
+        let part = FetchPart::Groups { first: run, count };
+        let mut stream = ChunkSource::open(source, wanted, part).await?;
+        for group in run..run + count {
+            receive_group(&mut stream, wanted.size, group, &here.tree, partial, &mut buffer).await?;
+            first.get_or_insert_with(|| (started.elapsed(), link.path_info()));
+            here.groups.mark(group);
+            done += group_bytes(wanted.size, group);
+            progress.reach(done, || Some(link.path_info()));
+            if here.groups.missing() > 0 && context.links.has_better(link) {
+                return Err(Stopped::Moves);
+            }
+        }
+        stream.end().await?;
+    }
+    Ok(())
+}
+
+/// Fetches the hash tree, and looks what an earlier transfer has left.
+async fn look(source: &Source<'_>, transfer: &Transfer) -> Result<Here, Stopped> {
+    let Transfer { wanted, partial, rows, .. } = transfer;
+    let tree = fetch_tree(source, wanted).await?;
+    let mut groups = Groups::none_of(group_count(wanted.size));
+    let mut checking = Progress::new(Activity::Checking, wanted.name.as_str(), None, wanted.size, teller(rows));
+    for group in partial.groups_here(&tree, &mut |done| checking.reach(done, || None))? {
+        groups.mark(group);
+    }
+    let resumed = wanted.size - missing_bytes(&groups, wanted.size);
+    Ok(Here { tree, groups, resumed })
+}
+
+fn teller(rows: &mpsc::Sender<Event>) -> impl Fn(Event) + '_ {
+    |event| {
         // A face that is behind misses a step of the bar, not the end.
         if rows.try_send(event).is_err() {
             tracing::trace!("a progress event was dropped");
         }
-    };
-    let tree = fetch_tree(connection, wanted).await?;
-    let mut groups = Groups::none_of(group_count(wanted.size));
-    let mut checking = Progress::new(Activity::Checking, wanted.name.as_str(), None, wanted.size, tell);
-    for group in partial.groups_here(&tree, &mut |done| checking.reach(done))? {
-        groups.mark(group);
     }
-    let resumed = wanted.size - missing_bytes(&groups, wanted.size);
-    let mut done = resumed;
-    let mut progress = Progress::new(Activity::Receiving, wanted.name.as_str(), Some(&wanted.from), wanted.size, tell);
-    let mut buffer = Vec::new();
-    while let Some((first, count)) = groups.next_missing_run() {
-        let part = FetchPart::Groups { first, count };
-        let mut source = ChunkSource::open(connection, wanted, part).await?;
-        for group in first..first + count {
-            receive_group(&mut source, wanted.size, group, &tree, partial, &mut buffer).await?;
-            groups.mark(group);
-            done += group_bytes(wanted.size, group);
-            progress.reach(done);
-        }
-        source.end().await?;
-    }
-    Ok(resumed)
 }
 
 fn missing_bytes(groups: &Groups, size: u64) -> u64 {
@@ -198,13 +263,13 @@ fn missing_bytes(groups: &Groups, size: u64) -> u64 {
 }
 
 /// Fetches the hashes of all groups and proves them against the file's digest.
-async fn fetch_tree(connection: &Connection, wanted: &Wanted) -> Result<HashTree, Stopped> {
+async fn fetch_tree(source: &Source<'_>, wanted: &Wanted) -> Result<HashTree, Stopped> {
     let bytes = usize::try_from(tree_bytes(wanted.size)).unwrap_or(usize::MAX);
     let mut hashes = Vec::new();
     if bytes > 0 {
-        let mut source = ChunkSource::open(connection, wanted, FetchPart::Tree).await?;
-        source.next_group(bytes, &mut hashes).await?;
-        source.end().await?;
+        let mut stream = ChunkSource::open(*source, wanted, FetchPart::Tree).await?;
+        stream.next_group(bytes, &mut hashes).await?;
+        stream.end().await?;
     }
     HashTree::from_bytes(wanted.size, &hashes, &wanted.digest).map_err(|_| Stopped::WrongBytes)
 }
@@ -212,7 +277,7 @@ async fn fetch_tree(connection: &Connection, wanted: &Wanted) -> Result<HashTree
 /// Receives a group, and writes it once it is proven: BLAKE3 and the disk take one large piece at a fraction of the cost
 /// of many small ones, and nothing wrong gets on the disk.
 async fn receive_group(
-    source: &mut ChunkSource,
+    source: &mut ChunkSource<'_>,
     size: u64,
     group: u64,
     tree: &HashTree,
@@ -230,8 +295,39 @@ async fn receive_group(
     Ok(partial.write_at(buffer, group * GROUP_BYTES)?)
 }
 
+/// The link that a file stream uses, and where others are found.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    context: &'a Context,
+    link: &'a Link,
+}
+
+impl Source<'_> {
+    /// Waits for something from the other side. When nothing at all comes over the link, and there is another one, that
+    /// one is better.
+    async fn hear<T>(&self, heard: impl Future<Output = Result<T, TransportError>>) -> Result<T, Stopped> {
+        let Self { context, link } = self;
+        let mut heard = pin!(heard);
+        let deadline = Instant::now() + PROGRESS_DEADLINE;
+        while Instant::now() < deadline {
+            let before = link.connection.datagrams_received();
+            let patience = SILENT_AFTER.max(link.connection.round_trip() * 3);
+            if let Ok(heard) = tokio::time::timeout(patience, &mut heard).await {
+                return Ok(heard?);
+            }
+            if link.connection.datagrams_received() == before && context.links.has_other(link) {
+                tracing::debug!(name = %link.name, path = ?link.path, "silent");
+                link.note_silence(before);
+                return Err(Stopped::Moves);
+            }
+        }
+        Err(TransportError::NoAnswer(PROGRESS_DEADLINE).into())
+    }
+}
+
 /// A file stream, read as groups of payload bytes.
-struct ChunkSource {
+struct ChunkSource<'a> {
+    source: Source<'a>,
     stream: Stream,
     decoder: Decoder,
     /// Bytes that came and are not decoded yet.
@@ -239,26 +335,27 @@ struct ChunkSource {
     has_ended: bool,
 }
 
-impl Drop for ChunkSource {
-    /// Tells the owner to stop: the link lives on, so nothing else does.
+impl Drop for ChunkSource<'_> {
+    /// Tells the owner to stop: the link lives on, so nothing else does. Whether the rest is asked for over a better one.
     fn drop(&mut self) {
+        let Source { context, link } = self.source;
         if !self.has_ended {
-            self.stream.abort(CloseCode::Cancelled);
+            let moves = context.links.has_better(link);
+            self.stream.abort(if moves { CloseCode::Duplicate } else { CloseCode::Cancelled });
         }
     }
 }
 
-impl ChunkSource {
-    async fn open(connection: &Connection, wanted: &Wanted, part: FetchPart) -> Result<Self, Stopped> {
-        let mut stream = connection.open_stream().await?;
+impl<'a> ChunkSource<'a> {
+    async fn open(source: Source<'a>, wanted: &Wanted, part: FetchPart) -> Result<Self, Stopped> {
+        let mut stream = source.link.connection.open_stream().await?;
         let request = PeerRequest::Fetch(Fetch { digest: wanted.digest, part });
         stream.write_frame(&request).await?;
         stream.finish();
-        let answer = tokio::time::timeout(PROGRESS_DEADLINE, stream.read_frame::<FetchAnswer>()).await;
-        let answer = answer.map_err(|_| TransportError::NoAnswer(PROGRESS_DEADLINE))??;
+        let answer = source.hear(stream.read_frame::<FetchAnswer>()).await?;
         match answer {
             Ok(reply) if reply.size.bytes() == wanted.size => {
-                Ok(Self { stream, decoder: Decoder::default(), input: Bytes::new(), has_ended: false })
+                Ok(Self { source, stream, decoder: Decoder::default(), input: Bytes::new(), has_ended: false })
             }
             Ok(_) => Err(Stopped::WrongBytes),
             Err(refusal) => Err(Stopped::Refused(refusal)),
@@ -310,8 +407,7 @@ impl ChunkSource {
     }
 
     async fn read_more(&mut self) -> Result<(), Stopped> {
-        let read = tokio::time::timeout(PROGRESS_DEADLINE, self.stream.read()).await;
-        match read.map_err(|_| TransportError::NoAnswer(PROGRESS_DEADLINE))?? {
+        match self.source.hear(self.stream.read()).await? {
             Some(bytes) => {
                 self.input = bytes;
                 Ok(())
@@ -333,6 +429,7 @@ fn failure_of(stopped: Stopped, wanted: &Wanted) -> Failure {
     let Wanted { from, name, .. } = wanted;
     match stopped {
         Stopped::Here(failure) => failure,
+        Stopped::Moves => Failure::new(FailureKind::Other, format!("{from}:{name}: the transfer did not move on")),
         Stopped::Refused(refusal) => Failure::from(refusal).about(format!("{from}:{name}")),
         Stopped::WrongBytes => Failure::new(FailureKind::Integrity, format!("{from} sent bytes that are not {name}"))
             .hint("what was right is kept; try another source, or ask its owner to share it again"),

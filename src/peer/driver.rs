@@ -7,13 +7,14 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::consent::Asking;
 use super::context::{Account, Context, Delivering};
 use super::directory_link::{self, Admission, LoginFailure, Session};
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, PeerHandle};
-use super::links::{Link, Links};
+use super::links::{Links, Work};
 use super::outbox::Enqueue;
-use super::{commands, inbox, outbox, peer_links, receipts};
+use super::{commands, inbox, outbox, peer_links, receipts, rendezvous};
 use crate::storage::profile::Profile;
 use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
@@ -33,7 +34,7 @@ pub struct Peer {
     session: Session,
     commands: mpsc::Receiver<Asked>,
     outbox: mpsc::Receiver<Enqueue>,
-    dialled: mpsc::Receiver<Arc<Link>>,
+    work: mpsc::Receiver<Work>,
     transfers: TransferThread,
 }
 
@@ -60,7 +61,7 @@ impl Peer {
         .map_err(LoginFailure::Failed)?;
         let transfers = TransferThread::start().map_err(LoginFailure::Failed)?;
         let (outbox, outbox_requests) = mpsc::channel(COMMANDS_MAX);
-        let (links, dialled) = Links::new(profile.identity().public());
+        let (links, work) = Links::new(profile.identity().public());
         let context = Arc::new(Context {
             account,
             profile,
@@ -71,9 +72,12 @@ impl Peer {
             outbox,
             delivering: Delivering::default(),
             links,
+            meetings: Default::default(),
+            observations: Default::default(),
             transfers: transfers.handle(),
             uploads: Semaphore::new(UPLOADS_MAX),
             key_requests: Mutex::default(),
+            asking: Asking::default(),
         });
         let logged_in = match directory_link::log_in(&context, &connection, admission).await {
             Ok(logged_in) => logged_in,
@@ -86,7 +90,7 @@ impl Peer {
         directory_link::begin(&context, &mut session).await;
         let (commands, asked) = mpsc::channel(COMMANDS_MAX);
         let handle = PeerHandle { context: context.clone(), commands };
-        Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, dialled, transfers })
+        Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, work, transfers })
     }
 
     /// What faces hold of this peer.
@@ -100,13 +104,14 @@ impl Peer {
     /// # Errors
     /// The [`Failure`] that ended the session, such as a newer login elsewhere.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-        let Self { context, handle, session, commands, outbox, dialled, transfers } = self;
+        let Self { context, handle, session, commands, outbox, work, transfers } = self;
         drop(handle);
         let mut services = JoinSet::new();
         services.spawn(outbox::run(context.clone(), outbox));
         services.spawn(inbox::give_up_on_gaps(context.clone()));
         services.spawn(receipts::send_read(context.clone()));
-        services.spawn(peer_links::run(context.clone(), dialled, LINK_IDLE));
+        services.spawn(peer_links::run(context.clone(), work, LINK_IDLE));
+        services.spawn(rendezvous::route_datagrams(context.clone()));
         services.spawn(serve_commands(context.clone(), commands));
         let link = directory_link::run(context.clone(), session);
         let result = tokio::select! {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
+use super::path::{PathInfo, StatusRow};
 use crate::wire::ids::{DirectoryFingerprint, FileDigest, FileName, MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::message::Body;
 
@@ -212,6 +213,9 @@ pub enum Event {
         done: u64,
         /// Bytes in all.
         total: u64,
+        /// How they go, when they go to or come from another peer.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        via: Option<PathInfo>,
     },
     /// A file came, is verified and on disk.
     Received {
@@ -229,6 +233,14 @@ pub enum Event {
         resumed: u64,
         /// Milliseconds from the first request to the rename.
         millis: u64,
+        /// Microseconds from the first request to the first verified bytes, when any were missing.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        first_byte_us: Option<u64>,
+        /// How those came.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        first_via: Option<PathInfo>,
+        /// How the last bytes came.
+        via: PathInfo,
     },
     /// Somebody has our file, verified and on their disk.
     Sent {
@@ -251,6 +263,17 @@ pub enum Event {
         name: FileName,
         /// Why.
         failure: Failure,
+    },
+    /// This peer and its directory.
+    Status(Box<StatusRow>),
+    /// An open connection to somebody.
+    Link {
+        /// Who.
+        name: PeerName,
+        /// Their key.
+        key: PeerKey,
+        /// How it goes.
+        via: PathInfo,
     },
     /// A person who is online.
     Person {
@@ -280,6 +303,8 @@ pub enum Event {
         size: u64,
         /// Its BLAKE3 root.
         digest: FileDigest,
+        /// Whether it is served through the relay only, so that nobody learns where this peer is.
+        hides_address: bool,
     },
     /// A file of ours that others can fetch no more.
     Unshared {
@@ -300,6 +325,46 @@ pub enum Event {
         offered_key: Option<PeerKey>,
         /// The digits there would be with that key.
         offered_safety_number: Option<String>,
+    },
+    /// Somebody asks for a direct connection, by which they learn where this peer is: allow it or deny it.
+    ConsentAsked {
+        /// Who.
+        from: PeerName,
+        /// The key they have.
+        key: PeerKey,
+    },
+    /// We have asked somebody for a direct connection; their answer comes as [`Self::ConsentAnswered`].
+    Asked {
+        /// Whom.
+        to: PeerName,
+    },
+    /// What somebody answers whom we have asked for a direct connection.
+    ConsentAnswered {
+        /// Who.
+        by: PeerName,
+        /// Whether they allow it.
+        allowed: bool,
+    },
+    /// Somebody may learn where this peer is.
+    Allowed {
+        /// Who.
+        name: PeerName,
+        /// For how long.
+        allowance: HowLong,
+        /// Up to when: of `until`.
+        until: Option<UnixMillis>,
+    },
+    /// Somebody may not learn where this peer is, any more or at all.
+    Denied {
+        /// Who.
+        name: PeerName,
+    },
+    /// There is a connection to somebody's peer.
+    Connected {
+        /// Whose.
+        name: PeerName,
+        /// How it goes.
+        via: PathInfo,
     },
     /// Something worth a line that is no row of an answer.
     Note {
@@ -513,6 +578,18 @@ impl What {
             Body::OfferDeclined { .. } => Self::OfferDeclined,
         }
     }
+}
+
+/// For how long somebody may learn where this peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HowLong {
+    /// For the next connection only.
+    Once,
+    /// Up to a time.
+    Until,
+    /// Until it is taken back.
+    Always,
 }
 
 /// What is done with the bytes of a file.

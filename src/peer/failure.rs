@@ -118,9 +118,10 @@ fn kind_of(refusal: Refusal) -> FailureKind {
         | Refusal::TooManyShares
         | Refusal::TooManyInvitations
         | Refusal::TooManyTransfers
+        | Refusal::RelayFull
         | Refusal::Busy => FailureKind::Quota,
         Refusal::Offline => FailureKind::Offline,
-        Refusal::NotAccepted => FailureKind::NotAccepted,
+        Refusal::NotAccepted | Refusal::NoConsent => FailureKind::NotAccepted,
         Refusal::Storage => FailureKind::Disk,
         Refusal::FileChanged => FailureKind::Integrity,
         _ => FailureKind::Other,
@@ -195,6 +196,7 @@ impl From<TransportError> for Failure {
             TransportError::TimedOut | TransportError::NoAnswer(_) => FailureKind::TimedOut,
             TransportError::Bind { .. }
             | TransportError::Handshake(_)
+            | TransportError::OtherVersion
             | TransportError::Tls(_)
             | TransportError::Closed(_)
             | TransportError::Reset(_)

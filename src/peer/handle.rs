@@ -28,6 +28,9 @@ pub enum Command {
     Share {
         /// Which.
         path: PathBuf,
+        /// Whether it is served through the relay only, so that nobody learns where this peer is.
+        #[serde(default)]
+        hides_address: bool,
     },
     /// Takes a published file back. Row: [`Event::Unshared`].
     Unshare {
@@ -110,6 +113,28 @@ pub enum Command {
         /// Whose.
         name: PeerName,
     },
+    /// Connects straight to a person, whom it asks first. Rows: [`Event::Asked`], and with `wait` [`Event::Connected`];
+    /// else that comes as an event when they have allowed it.
+    Connect {
+        /// To whom.
+        to: PeerName,
+        /// Whether the command ends only when they have answered.
+        wait: bool,
+    },
+    /// Lets a person learn where this peer is. Row: [`Event::Allowed`].
+    Allow {
+        /// Whom.
+        to: PeerName,
+        /// For how long.
+        term: Term,
+    },
+    /// Takes that back, and turns down what they have asked. Row: [`Event::Denied`].
+    Deny {
+        /// Whom.
+        to: PeerName,
+    },
+    /// Who may learn where this peer is. Rows: [`Event::Allowed`].
+    Allowed,
     /// Turns an offer down.
     Decline {
         /// As in [`Command::Accept`].
@@ -127,6 +152,9 @@ pub enum Command {
     },
     /// Removes the account from the directory. What lies on this machine stays.
     DeleteAccount,
+    /// How this peer is connected. Rows: [`Event::Status`], then [`Event::Link`] for each open connection to somebody; of
+    /// several to one person the first is used.
+    Status,
     /// Where the account is logged in. Rows: [`Event::Session`].
     Sessions,
     /// Ends all of the account's sessions but this one.
@@ -138,6 +166,21 @@ pub enum Command {
         /// Whether it may replace this account's key, which ends this peer.
         allow: bool,
     },
+}
+
+/// For how long a person may learn where this peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Term {
+    /// For the next connection only.
+    Once,
+    /// For a time from now.
+    For {
+        /// How long.
+        millis: u64,
+    },
+    /// Until it is taken back.
+    Always,
 }
 
 /// Which file to fetch.

@@ -1,24 +1,30 @@
-//! The open links: connections straight to the peers of others, whoever dialled them. Knows who uses which, and closes
-//! what nobody uses; does not dial and does not answer.
+//! The open links: connections to the peers of others, direct or through the relay, whoever dialled them. Knows who uses
+//! which, and closes what nobody uses; does not dial and does not answer.
 //!
 //! ```text
-//! added --another link to the same key is added--> replaced --unused for 10 s--> closed
-//!   `-------------------unused for two minutes-------------------------------------^
+//! added --another of the same path to the same key is added--> replaced --unused for 10 s--> closed
+//!   `---neither it nor another link to that key used for two minutes-----------------------------^
 //! ```
-//! Both sides may dial at once; of the two links the side with the smaller key closes one, so that not both are closed.
+//! A relayed link stays beside a direct one, for when that breaks. Both sides may ask for a connection at once; of two
+//! links of the same path the side with the smaller key replaces one, so that not both are replaced.
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::failure::Failure;
+use super::path::{Family, PathInfo, PathKind, WhyNotDirect};
+use super::rendezvous::Meeting;
+use crate::protocol::rendezvous::Path;
 use crate::transport::connection::Connection;
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::{FETCHES_PER_LINK_MAX, LINK_REPLACED_IDLE, LINKS_MAX, LINKS_PER_KEY_MAX};
 use crate::wire::refusal::CloseCode;
+use crate::wire::rendezvous::Purpose;
 
 /// An open connection to a peer that has proven its key.
 #[derive(Debug)]
@@ -26,10 +32,22 @@ pub(super) struct Link {
     pub(super) name: PeerName,
     pub(super) key: PeerKey,
     pub(super) connection: Connection,
+    pub(super) path: Path,
     /// For file streams that this side opens.
     pub(super) fetches: Semaphore,
     usage: watch::Sender<Usage>,
+    /// How many datagrams had come when it was found to be silent; [`NOT_SILENT`] when it was not.
+    silent_at: AtomicU64,
+    /// Why it is not direct, when it is not.
+    why_relayed: watch::Sender<Option<WhyNotDirect>>,
+    /// When a direct path beside it was last looked for because of something new that it is used for.
+    sought: Mutex<Option<Instant>>,
 }
+
+/// How often a direct path is looked for beside a link that was not allowed to be direct.
+const SOUGHT_AGAIN: Duration = Duration::from_secs(60);
+
+const NOT_SILENT: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Usage {
@@ -64,6 +82,63 @@ impl Link {
         }
     }
 
+    /// Notes that nothing comes any more although something should: until a datagram comes, others are better.
+    pub(super) fn note_silence(&self, datagrams: u64) {
+        self.silent_at.store(datagrams, Ordering::Relaxed);
+    }
+
+    /// Whether nothing has come since it was found to be silent.
+    fn is_silent(&self) -> bool {
+        let silent_at = self.silent_at.load(Ordering::Relaxed);
+        silent_at != NOT_SILENT && silent_at == self.connection.datagrams_received()
+    }
+
+    /// Notes why there is no direct path.
+    pub(super) fn note_why_relayed(&self, why: WhyNotDirect) {
+        self.why_relayed.send_replace(Some(why));
+    }
+
+    /// Whether a direct path is worth another question: there was no consent, but there may be for something else or by
+    /// now. Says so once a minute at most.
+    fn may_be_allowed(&self) -> bool {
+        let mut sought = self.sought.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = sought.is_none_or(|at| at.elapsed() >= SOUGHT_AGAIN);
+        let may_be = is_due && *self.why_relayed.borrow() == Some(WhyNotDirect::NoConsent);
+        if may_be {
+            *sought = Some(Instant::now());
+        }
+        may_be
+    }
+
+    /// Waits until no direct path is being looked for.
+    pub(super) async fn settled(&self) {
+        let mut why = self.why_relayed.subscribe();
+        if why.wait_for(|why| *why != Some(WhyNotDirect::Trying)).await.is_err() {
+            tracing::trace!("the link has ended");
+        }
+    }
+
+    /// How it goes, for people.
+    pub(super) fn path_info(&self) -> PathInfo {
+        let path = match self.path {
+            Path::Direct => PathKind::Direct,
+            Path::Relayed => PathKind::Relay,
+        };
+        let why_relayed = *self.why_relayed.borrow();
+        let family = if self.connection.remote_address().is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let rtt_us = u64::try_from(self.connection.round_trip().as_micros()).unwrap_or(u64::MAX);
+        PathInfo { path, family, rtt_us, why_relayed }
+    }
+
+    /// What makes one link to a key better than another.
+    fn rank(&self) -> (bool, bool) {
+        (!self.is_silent(), self.path == Path::Direct)
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.usage().is_replaced && self.connection.is_open()
+    }
+
     fn usage(&self) -> Usage {
         *self.usage.borrow()
     }
@@ -89,57 +164,117 @@ impl Drop for InUse {
 /// Held by who dials a key; how that failed, for those who waited for it.
 pub(super) type Dialling = tokio::sync::Mutex<Option<Failure>>;
 
+/// What runs beside everything else until its connection ends.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A link is served: what the other side asks is answered.
+    Serve(Arc<Link>),
+    /// A rendezvous is seen through.
+    Meet(Box<Meeting>),
+    /// A direct path is looked for beside a relayed link, for this purpose.
+    Seek(Arc<Link>, Purpose),
+}
+
 /// The registry of all open links, the newest last.
 #[derive(Debug)]
 pub(super) struct Links {
     own_key: PeerKey,
     open: Mutex<Vec<Arc<Link>>>,
     dialling: Mutex<HashMap<PeerKey, Weak<Dialling>>>,
-    dialled: mpsc::Sender<Arc<Link>>,
+    work: mpsc::Sender<Work>,
 }
 
 impl Links {
-    /// No links yet; and where those that this side dials are handed over to whom serves them.
-    pub(super) fn new(own_key: PeerKey) -> (Self, mpsc::Receiver<Arc<Link>>) {
-        let (dialled, served) = mpsc::channel(LINKS_MAX);
-        (Self { own_key, open: Mutex::default(), dialling: Mutex::default(), dialled }, served)
+    /// No links yet; and what is to run beside everything else.
+    pub(super) fn new(own_key: PeerKey) -> (Self, mpsc::Receiver<Work>) {
+        let (work, done) = mpsc::channel(LINKS_MAX);
+        (Self { own_key, open: Mutex::default(), dialling: Mutex::default(), work }, done)
     }
 
-    /// The newest usable link to a key.
+    /// The best usable link to a key: one that is not silent, direct, the newest.
     pub(super) fn find(&self, key: PeerKey) -> Option<InUse> {
         // Within the lock, so that nobody closes it as unused meanwhile.
-        newest(&self.lock(), key).map(Link::in_use)
+        best(&self.lock(), key).map(Link::in_use)
     }
 
-    /// Adds a link, whose key was proven, in place of earlier ones to that key. `None` when too many others are in use.
-    pub(super) fn add(&self, name: PeerName, key: PeerKey, connection: Connection) -> Option<Arc<Link>> {
+    /// Whether there is a better link to the same key.
+    pub(super) fn has_better(&self, link: &Link) -> bool {
+        best(&self.lock(), link.key).is_some_and(|best| !link.is_usable() || best.rank() > link.rank())
+    }
+
+    /// Whether there is another usable link to the same key from which something comes.
+    pub(super) fn has_other(&self, link: &Link) -> bool {
+        let is_other = |other: &Link| !std::ptr::eq(other, link) && other.key == link.key;
+        self.lock().iter().any(|other| is_other(other) && other.is_usable() && !other.is_silent())
+    }
+
+    /// The usable direct link to a key.
+    pub(super) fn direct(&self, key: PeerKey) -> Option<Arc<Link>> {
+        let open = self.lock();
+        open.iter().rev().find(|link| link.key == key && link.path == Path::Direct && link.is_usable()).cloned()
+    }
+
+    /// Whether anybody uses a link to a key.
+    pub(super) fn is_wanted(&self, key: PeerKey) -> bool {
+        self.lock().iter().any(|link| link.key == key && link.usage().users > 0)
+    }
+
+    /// Every usable link by the name of who is there; of several to one person the one that is used comes first.
+    pub(super) fn all(&self) -> Vec<Arc<Link>> {
+        let mut all: Vec<_> = self.lock().iter().rev().filter(|link| link.is_usable()).cloned().collect();
+        all.sort_by(|one, other| (&one.name, other.rank()).cmp(&(&other.name, one.rank())));
+        all
+    }
+
+    /// Adds a link, whose key was proven, in place of earlier ones of that path to that key. `None` when too many others
+    /// are in use.
+    pub(super) fn add(&self, name: PeerName, key: PeerKey, connection: Connection, path: Path) -> Option<Arc<Link>> {
         let mut open = self.lock();
         open.retain(|link| link.connection.is_open());
         if self.own_key < key {
-            open.iter().filter(|link| link.key == key).for_each(|link| link.replace());
+            open.iter().filter(|link| link.key == key && link.path == path).for_each(|link| link.replace());
         }
         if open.iter().filter(|link| link.key == key).count() >= LINKS_PER_KEY_MAX {
-            close_first(&mut open, |link| link.key == key);
+            let is_replaced = |link: &Link| link.key == key && link.usage().is_replaced;
+            if !close_first(&mut open, is_replaced) {
+                close_first(&mut open, |link| link.key == key);
+            }
         } else if open.len() >= LINKS_MAX {
             close_first(&mut open, |link| link.usage().users == 0);
         }
         if open.len() >= LINKS_MAX {
             return None;
         }
-        let fetches = Semaphore::new(FETCHES_PER_LINK_MAX);
-        let link = Arc::new(Link { name, key, connection, fetches, usage: watch::Sender::default() });
+        let link = Arc::new(Link {
+            name,
+            key,
+            connection,
+            path,
+            fetches: Semaphore::new(FETCHES_PER_LINK_MAX),
+            usage: watch::Sender::default(),
+            silent_at: AtomicU64::new(NOT_SILENT),
+            why_relayed: watch::Sender::default(),
+            sought: Mutex::default(),
+        });
         open.push(link.clone());
         Some(link)
     }
 
-    /// Gives a link that was dialled here to whom serves it. Says `false` when the peer stops.
-    pub(super) fn hand_over(&self, link: Arc<Link>) -> bool {
-        self.dialled.try_send(link).is_ok()
+    /// Looks for a direct path for this purpose, when the best link is one that was not allowed to be direct.
+    pub(super) fn seek_direct(&self, link: &InUse, purpose: Purpose) {
+        if link.path == Path::Relayed && link.may_be_allowed() && !self.hand_over(Work::Seek(link.0.clone(), purpose)) {
+            tracing::debug!(name = %link.name, "too busy to look for a direct path");
+        }
     }
 
-    /// The round-trip time of the newest usable link to a key.
+    /// Gives work to whom runs it. Says `false` when there is too much of it, or the peer stops.
+    pub(super) fn hand_over(&self, work: Work) -> bool {
+        self.work.try_send(work).is_ok()
+    }
+
+    /// The round-trip time of the best usable link to a key.
     pub(super) fn round_trip(&self, key: PeerKey) -> Option<Duration> {
-        newest(&self.lock(), key).map(|link| link.connection.round_trip())
+        best(&self.lock(), key).map(|link| link.connection.round_trip())
     }
 
     /// What whoever dials a key holds meanwhile.
@@ -154,10 +289,12 @@ impl Links {
         alone
     }
 
-    /// Closes a link unless somebody uses it. Says whether it did.
+    /// Closes a link unless somebody uses it, or another link to the same key for which it stands by. Says whether it did.
     pub(super) fn close_if_unused(&self, link: &Arc<Link>) -> bool {
         let mut open = self.lock();
-        let is_unused = link.usage().users == 0;
+        let stands_by = !link.usage().is_replaced;
+        let counts = |other: &Arc<Link>| Arc::ptr_eq(other, link) || (stands_by && other.key == link.key);
+        let is_unused = !open.iter().any(|other| counts(other) && other.usage().users > 0);
         if is_unused {
             open.retain(|other| !Arc::ptr_eq(other, link));
             link.connection.close(CloseCode::Done);
@@ -176,6 +313,19 @@ impl Links {
         });
     }
 
+    /// Closes the direct links to a person, whatever runs over them: it goes on through the relay.
+    pub(super) fn close_direct(&self, name: &PeerName) {
+        self.lock().retain(|link| {
+            let goes = link.name == *name && link.path == Path::Direct;
+            if goes {
+                link.connection.close(CloseCode::Denied);
+            } else if link.name == *name {
+                link.note_why_relayed(WhyNotDirect::NoConsent);
+            }
+            !goes
+        });
+    }
+
     /// Forgets a link that has ended.
     pub(super) fn remove(&self, link: &Arc<Link>) {
         self.lock().retain(|other| !Arc::ptr_eq(other, link));
@@ -186,15 +336,18 @@ impl Links {
     }
 }
 
-fn newest(open: &[Arc<Link>], key: PeerKey) -> Option<&Arc<Link>> {
-    let is_usable = |link: &Link| link.key == key && !link.usage().is_replaced && link.connection.is_open();
-    open.iter().rev().find(|link| is_usable(link))
+fn best(open: &[Arc<Link>], key: PeerKey) -> Option<&Arc<Link>> {
+    // Of equals the last one, which is the newest.
+    open.iter().filter(|link| link.key == key && link.is_usable()).max_by_key(|link| link.rank())
 }
 
-fn close_first(open: &mut Vec<Arc<Link>>, goes: impl Fn(&Link) -> bool) {
-    if let Some(place) = open.iter().position(|link| goes(link)) {
+/// Says whether there was one.
+fn close_first(open: &mut Vec<Arc<Link>>, goes: impl Fn(&Link) -> bool) -> bool {
+    let place = open.iter().position(|link| goes(link));
+    if let Some(place) = place {
         open.remove(place).connection.close(CloseCode::Done);
     }
+    place.is_some()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::panic::Location;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use crate::peer::direct::{self, DirectFailure};
 use crate::peer::directory_link::DirectoryAddress;
 use crate::peer::download::{self, Wanted};
 use crate::peer::event::Event;
-use crate::peer::peer_links;
+use crate::peer::{peer_links, rendezvous};
+use crate::protocol::rendezvous::Side as DialSide;
 use crate::seal::envelope::sign_message;
 use crate::seal::identity::IdentityKey;
 use crate::seal::random::{self, OsRandom};
@@ -27,15 +29,18 @@ use crate::storage::profile::{Home, Profile};
 use crate::storage::shares::{self, Audience, HashedFile, SharedFile};
 use crate::transport::connection::TransportError;
 use crate::transport::endpoint::Endpoint;
-use crate::transport::tuning::Network;
+use crate::transport::tuning::{HANDSHAKE_DEADLINE, Network};
 use crate::transport::verify::AnnouncedDials;
 use crate::wire::account::LoginKind;
 use crate::wire::ids::{DialId, DirectoryFingerprint, FileDigest, FileName, MessageId};
 use crate::wire::limits::{LINK_IDLE, RECEIPTS_PER_FRAME_MAX};
 use crate::wire::message::{Body, InnerMessage, Receipt, ReceiptKind, SignedReceipt, Text};
 use crate::wire::refusal::Refusal;
-use crate::wire::rendezvous::DialAnnounced;
+use crate::wire::rendezvous::{DialAnnounced, Direct, PortTicket, Purpose};
 use crate::wire::transfer::{MessageAnswer, PeerRequest, ReceivedAnswer};
+
+#[path = "links_paths_tests.rs"]
+mod paths;
 
 /// Longer than anything here takes on a busy machine.
 const LONG: Duration = Duration::from_secs(10);
@@ -85,6 +90,7 @@ impl Side {
                 kind,
                 collects_mail: kind == LoginKind::Resident,
                 sends_read_receipts: true,
+                paths: Default::default(),
             },
             profile,
             endpoint,
@@ -94,12 +100,16 @@ impl Side {
             outbox: mpsc::channel(1).0,
             delivering: Default::default(),
             links,
+            meetings: Default::default(),
+            observations: Default::default(),
             transfers,
             uploads: Semaphore::new(64),
+            asking: crate::peer::consent::Asking::default(),
             key_requests: Mutex::default(),
         });
         let mut running = JoinSet::new();
         running.spawn(peer_links::run(context.clone(), dialled, idle));
+        running.spawn(rendezvous::route_datagrams(context.clone()));
         Self { context, folder, running }
     }
 
@@ -107,29 +117,66 @@ impl Side {
         self.context.key()
     }
 
-    /// Connects to another peer as if a directory had announced it.
+    /// Connects to another peer as if a directory had announced it. The other side has the link then, and here nobody
+    /// knows of it.
     async fn dial(&self, to: &Self) -> Connection {
-        let dial = DialId::from_bytes(random::array(&mut OsRandom));
-        let from = self.context.account.name.clone();
-        let announced = DialAnnounced { dial, from, key: self.key(), candidates: Vec::new() };
-        assert!(to.context.dials.expect(announced, std::time::Instant::now() + LONG));
-        let address = to.context.endpoint.local_address().unwrap();
-        in_time(self.context.endpoint.dial(address, dial, to.key())).await.unwrap()
+        self.dial_at(to.context.endpoint.local_address().unwrap(), to).await
     }
 
-    /// The same, and registers the link on both sides.
+    /// The same by way of another address.
+    async fn dial_at(&self, address: SocketAddr, to: &Self) -> Connection {
+        let dial = self.announce(to, Direct::Candidates(Vec::new()), None);
+        let connection = self.shake_hands(address, dial, to).await;
+        if self.key() < to.key() {
+            let answer: ReceivedAnswer = in_time(connection.request(&PeerRequest::Nominate)).await.unwrap();
+            assert_eq!(answer, Ok(()));
+        } else {
+            let mut stream = in_time(connection.accept_stream()).await.unwrap();
+            assert_eq!(stream.read_frame::<PeerRequest>().await.unwrap(), PeerRequest::Nominate);
+            stream.answer(&ReceivedAnswer::Ok(())).await;
+        }
+        to.knows(connection.clone(), self.key(), Path::Direct).await;
+        connection
+    }
+
+    /// Has a rendezvous begin on the other side, as if a directory had announced a dial.
+    fn announce(&self, to: &Self, direct: Direct, relay: Option<PortTicket>) -> DialId {
+        let dial = DialId::from_bytes(random::array(&mut OsRandom));
+        let from = self.context.account.name.clone();
+        let announced = DialAnnounced { dial, from, key: self.key(), purpose: Purpose::Talk, direct, relay };
+        assert!(to.context.dials.expect(announced.clone(), Instant::now() + LONG));
+        let meeting = rendezvous::begin(&to.context, announced, DialSide::Asked, None).unwrap();
+        assert!(to.context.links.hand_over(Work::Meet(Box::new(meeting))));
+        dial
+    }
+
+    async fn shake_hands(&self, address: SocketAddr, dial: DialId, to: &Self) -> Connection {
+        in_time(self.context.endpoint.dial(address, dial, to.key(), HANDSHAKE_DEADLINE, None)).await.unwrap()
+    }
+
+    /// Connects as [`Self::dial`] does, and registers the link on both sides.
     async fn link(&self, to: &Self) -> Connection {
         let connection = self.dial(to).await;
-        let name = to.context.account.name.clone();
-        let link = self.context.links.add(name, to.key(), connection.clone()).unwrap();
-        assert!(self.context.links.hand_over(link));
+        self.register(to, connection.clone(), Path::Direct);
+        connection
+    }
+
+    /// Uses and serves a connection on this side.
+    fn register(&self, to: &Self, connection: Connection, path: Path) -> Arc<Link> {
+        let link = self.context.links.add(to.context.account.name.clone(), to.key(), connection, path).unwrap();
+        assert!(self.context.links.hand_over(Work::Serve(link.clone())));
+        link
+    }
+
+    /// Waits until the other end of somebody's connection is a link here.
+    async fn knows(&self, connection: Connection, key: PeerKey, path: Path) {
+        let ours = |link: &Arc<Link>| link.key == key && link.path == path;
         in_time(async {
-            while direct::round_trip(&to.context, self.key()).is_none() {
+            while !self.context.links.all().iter().any(ours) && connection.is_open() {
                 tokio::task::yield_now().await
             }
         })
         .await;
-        connection
     }
 
     fn message(&self, to: &Self, sequence: u64) -> InnerMessage {
@@ -157,7 +204,12 @@ impl Side {
         let file = HashedFile::hash(&written.keep().unwrap().1, &mut |_| {}).unwrap();
         let digest = file.digest;
         let name = FileName::parse(name).unwrap();
-        shares::put(self.context.database(), SharedFile { name, audience: Audience::Everyone, file }).await.unwrap();
+        shares::put(
+            self.context.database(),
+            SharedFile { name, audience: Audience::Everyone { hides_address: false }, file },
+        )
+        .await
+        .unwrap();
         digest
     }
 
@@ -356,12 +408,6 @@ async fn without_an_answer_nobody_waits_longer_than_their_patience() {
     assert!(matches!(gone, Err(DirectFailure::Broken(_))), "{gone:?}");
     // Bob's end is held open by hand, and nobody answers there.
     let connection = silent.dial(&alice).await;
-    in_time(async {
-        while direct::round_trip(&alice.context, silent.key()).is_none() {
-            tokio::task::yield_now().await
-        }
-    })
-    .await;
     let patience = Duration::from_millis(50);
     let late = direct::deliver(&alice.context, &alice.message(&silent, 1), patience).await;
     assert!(matches!(late, Err(DirectFailure::NoAnswer(_))), "{late:?}");
@@ -372,12 +418,6 @@ async fn without_an_answer_nobody_waits_longer_than_their_patience() {
 async fn a_receipt_that_does_not_fit_counts_for_nothing() {
     let (alice, bob) = (Side::new("alice"), Side::new("bob"));
     let connection = bob.dial(&alice).await;
-    in_time(async {
-        while direct::round_trip(&alice.context, bob.key()).is_none() {
-            tokio::task::yield_now().await
-        }
-    })
-    .await;
     let mallory = IdentityKey::generate(&mut OsRandom);
     let message = alice.message(&bob, 1);
     let fitting = Receipt { id: message.id, ..bob.receipt(alice.key()).receipt };

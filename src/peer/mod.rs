@@ -3,8 +3,10 @@
 pub mod event;
 pub mod failure;
 pub mod handle;
+pub mod path;
 
 pub mod directory_link;
+pub mod doctor;
 pub mod driver;
 pub mod history;
 
@@ -12,6 +14,7 @@ mod account;
 mod audit;
 mod catalogue;
 mod commands;
+mod consent;
 mod contacts;
 pub mod context;
 mod direct;
@@ -21,10 +24,13 @@ mod outbox;
 mod prekeys;
 mod receipts;
 mod sending;
+mod status;
 
 mod candidates;
 mod links;
+mod observation;
 mod peer_links;
+mod rendezvous;
 
 mod download;
 mod offers;

@@ -88,8 +88,8 @@ async fn outcome(
             Ok(Event::OfferDeclined { offer, .. }) if offer == id => {
                 return Err(Failure::new(FailureKind::Declined, format!("{to} declined the file")));
             }
-            Ok(Event::Progress { activity, name, peer: Some(peer), done, total }) if peer == *to => {
-                rows.hint(Event::Progress { activity, name, peer: Some(peer), done, total });
+            Ok(Event::Progress { activity, name, peer: Some(peer), done, total, via }) if peer == *to => {
+                rows.hint(Event::Progress { activity, name, peer: Some(peer), done, total, via });
             }
             Ok(_) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return Err(Failure::new(FailureKind::Other, "the peer has stopped")),

@@ -1,5 +1,4 @@
-//! Connections straight to other peers: dialled through the directory's announcement, accepted when announced, and then
-//! served the same way until they end.
+//! Connections to other peers: found or made, accepted when announced, and then served the same way until they end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,27 +6,34 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::candidates::{own_candidates, usable_candidates};
-use super::context::{Context, unexpected};
+use super::candidates::own_candidates;
+use super::context::{Context, PathChoice};
 use super::failure::{Failure, FailureKind};
-use super::links::{InUse, Link};
-use super::{contacts, direct, upload};
+use super::links::{InUse, Link, Work};
+use super::{consent, contacts, direct, rendezvous, upload};
+use crate::protocol::rendezvous::{Path, Side};
 use crate::storage::shares;
-use crate::transport::connection::{Connection, TransportError};
+use crate::transport::connection::TransportError;
 use crate::transport::endpoint::Incoming;
 use crate::transport::stream::Stream;
-use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use crate::wire::directory::{PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::{DIAL_LIFETIME, REQUEST_DEADLINE};
 use crate::wire::refusal::{CloseCode, Refusal};
-use crate::wire::rendezvous::{DialAnnounced, DialRequest};
-use crate::wire::transfer::PeerRequest;
+use crate::wire::rendezvous::{DialAnnounced, Direct, Purpose, WhyRelayed};
+use crate::wire::transfer::{PeerRequest, ReceivedAnswer};
 
-/// Finds the open link to a person's peer, or dials one, which then lives on. Says whether it is a new one.
+/// Finds the best open link to a person's peer, or has one made, which then lives on. Says whether it is a new one.
 ///
 /// Not for the transfer thread: QUIC's work on a connection is done where it was dialled.
-pub(super) async fn open(context: &Context, to: &PeerName, key: PeerKey) -> Result<(InUse, bool), Failure> {
+pub(super) async fn open(
+    context: &Context,
+    to: &PeerName,
+    key: PeerKey,
+    purpose: Purpose,
+) -> Result<(InUse, bool), Failure> {
     if let Some(link) = context.links.find(key) {
+        context.links.seek_direct(&link, purpose);
         return Ok((link, false));
     }
     // Of several who want the same link, one dials, and what comes of it is the others' answer too.
@@ -39,97 +45,95 @@ pub(super) async fn open(context: &Context, to: &PeerName, key: PeerKey) -> Resu
     if let Some(failure) = &*failed {
         return Err(failure.clone());
     }
-    let connection = dial(context, to, key).await.inspect_err(|failure| *failed = Some(failure.clone()))?;
-    let Some(link) = context.links.add(to.clone(), key, connection.clone()) else {
-        connection.close(CloseCode::Done);
-        return Err(Failure::new(FailureKind::Other, "too many people are connected to this peer")
-            .hint("try again when a transfer has ended"));
+    let link = rendezvous::ask(context, to, key, purpose).await;
+    link.map(|link| (link, true)).inspect_err(|failure| *failed = Some(failure.clone()))
+}
+
+/// Finds or makes a direct link to a person's peer; a relayed one, when there is no direct path.
+pub(super) async fn open_direct(context: &Context, to: &PeerName, key: PeerKey) -> Result<InUse, Failure> {
+    let (link, is_new) = open(context, to, key, Purpose::Talk).await?;
+    if link.path == Path::Relayed && !is_new {
+        match rendezvous::ask_direct(context, to, key, Purpose::Talk).await {
+            Ok(direct) => return Ok(direct),
+            Err(failure) if failure.kind == FailureKind::NoPath => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    link.settled().await;
+    Ok(context.links.find(key).unwrap_or(link))
+}
+
+/// Expects a dial that the directory announces, when there is anything for the dialler to fetch or it may connect.
+pub(super) async fn expect(context: &Context, mut announced: DialAnnounced) -> PushAnswer {
+    let unreadable = |failure: &Failure| {
+        tracing::error!(%failure, "the profile cannot be read");
+        Refusal::Storage
     };
-    let in_use = link.in_use();
-    if !context.links.hand_over(link) {
-        connection.close(CloseCode::ShuttingDown);
-        return Err(Failure::new(FailureKind::Other, "the peer has stopped"));
+    let is_impostor = contacts::is_impostor(context, &announced.from, announced.key).await;
+    if is_impostor.map_err(|failure| unreadable(&failure))? {
+        return Err(Refusal::NotAccepted);
     }
-    Ok((in_use, true))
+    let may_be_direct = consent::allows(context, &announced.from, announced.key, announced.purpose).await;
+    let may_be_direct = may_be_direct.map_err(|failure| unreadable(&failure))?;
+    let serves = shares::serves(context.database(), announced.key).await.map_err(|error| unreadable(&error.into()))?;
+    if !serves && !may_be_direct {
+        return Err(Refusal::NotAccepted);
+    }
+    let hides = context.account.paths == PathChoice::RelayOnly;
+    if let Direct::Candidates(_) = announced.direct
+        && (hides || !may_be_direct)
+    {
+        announced.direct = Direct::Not(if hides { WhyRelayed::DialledHides } else { WhyRelayed::NoConsent });
+    }
+    let answer = matches!(announced.direct, Direct::Candidates(_)).then(|| own_candidates(context));
+    if answer.is_none() && announced.relay.is_none() {
+        return Err(Refusal::NoConsent);
+    }
+    if answer.is_some() {
+        let used = consent::used(context, &announced.from, announced.purpose).await;
+        used.map_err(|failure| unreadable(&failure))?;
+    }
+    if !context.dials.expect(announced.clone(), Instant::now() + DIAL_LIFETIME) {
+        return Err(Refusal::Busy);
+    }
+    let meeting = rendezvous::begin(context, announced, Side::Asked, None)?;
+    if !context.links.hand_over(Work::Meet(Box::new(meeting))) {
+        return Err(Refusal::Busy);
+    }
+    Ok(PushReply::Candidates(answer))
 }
 
-/// Connects to a person's peer: to all of its addresses at once, the first that proves the key wins.
-async fn dial(context: &Context, to: &PeerName, key: PeerKey) -> Result<Connection, Failure> {
-    let request = DialRequest { to: to.clone(), key, candidates: own_candidates(context) };
-    let granted = match context.ask_directory(&DirectoryRequest::Dial(request)).await {
-        Ok(DirectoryReply::DialGranted(granted)) => granted,
-        Ok(other) => return Err(unexpected(&other)),
-        Err(failure) => return Err(failure.about(to)),
-    };
-    let mut attempts = JoinSet::new();
-    for address in usable_candidates(context, granted.candidates) {
-        let endpoint = context.endpoint.clone();
-        attempts.spawn(async move { endpoint.dial(address, granted.dial, key).await });
-    }
-    let mut last = "it gave no address that this machine can reach".to_owned();
-    while let Some(attempt) = attempts.join_next().await {
-        match attempt {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(error) => last = error.to_string(),
-        }
-    }
-    Err(Failure::new(FailureKind::NoPath, format!("no direct way to {to}: {last}"))
-        .hint("both machines must reach each other over UDP"))
-}
-
-/// Expects a dial that the directory announces, when there is anything for the dialler to fetch.
-pub(super) async fn expect(context: &Context, announced: DialAnnounced) -> PushAnswer {
-    match contacts::is_impostor(context, &announced.from, announced.key).await {
-        Ok(false) => {}
-        Ok(true) => return Err(Refusal::NotAccepted),
-        Err(failure) => {
-            tracing::error!(%failure, "the profile cannot be read");
-            return Err(Refusal::Storage);
-        }
-    }
-    match shares::serves(context.database(), announced.key).await {
-        Ok(true) => {}
-        Ok(false) => return Err(Refusal::NotAccepted),
-        Err(error) => {
-            tracing::error!(%error, "the profile cannot be read");
-            return Err(Refusal::Storage);
-        }
-    }
-    if context.dials.expect(announced, Instant::now() + DIAL_LIFETIME) {
-        Ok(PushReply::Candidates(own_candidates(context)))
-    } else {
-        Err(Refusal::Busy)
-    }
-}
-
-/// Accepts announced peers, and serves every link, whichever side dialled it, until the endpoint is closed. A link that
-/// nobody uses for `idle` is closed.
-pub(super) async fn run(context: Arc<Context>, mut dialled: mpsc::Receiver<Arc<Link>>, idle: Duration) {
-    let mut links = JoinSet::new();
+/// Accepts announced peers, sees rendezvous through, and serves every link, whichever side dialled it, until the endpoint
+/// is closed. A link that nobody uses for `idle` is closed.
+pub(super) async fn run(context: Arc<Context>, mut work: mpsc::Receiver<Work>, idle: Duration) {
+    let mut running = JoinSet::new();
     loop {
         tokio::select! {
             incoming = context.endpoint.accept() => match incoming {
-                Some(incoming) => { links.spawn(accept(context.clone(), incoming, idle)); }
+                Some(incoming) => { running.spawn(accept(context.clone(), incoming)); }
                 None => return,
             },
-            Some(link) = dialled.recv() => { links.spawn(serve(context.clone(), link, idle)); }
-            Some(_) = links.join_next() => {}
+            Some(work) = work.recv() => {
+                match work {
+                    Work::Serve(link) => running.spawn(serve(context.clone(), link, idle)),
+                    Work::Meet(meeting) => running.spawn(rendezvous::run(context.clone(), *meeting)),
+                    Work::Seek(link, purpose) => running.spawn(rendezvous::seek(context.clone(), link, purpose)),
+                };
+            }
+            Some(_) = running.join_next() => {}
         }
     }
 }
 
-async fn accept(context: Arc<Context>, incoming: Incoming, idle: Duration) {
-    let (connection, DialAnnounced { from, key, .. }) = match incoming.accept_peer().await {
-        Ok(accepted) => accepted,
-        Err(error) => {
-            tracing::debug!(%error, "a connection was turned away");
-            return;
+/// Shakes hands with somebody who was announced, and hands the connection to the rendezvous that expects it.
+async fn accept(context: Arc<Context>, incoming: Incoming) {
+    match incoming.accept_peer().await {
+        Ok((connection, announced)) => {
+            if let Err(connection) = context.meetings.accepted(announced.dial, connection) {
+                connection.close(CloseCode::Duplicate);
+            }
         }
-    };
-    match context.links.add(from, key, connection.clone()) {
-        Some(link) => serve(context, link, idle).await,
-        None => connection.close(CloseCode::TooManyConnections),
+        Err(error) => tracing::debug!(%error, "a connection was turned away"),
     }
 }
 
@@ -179,6 +183,8 @@ async fn answer(context: Arc<Context>, link: InUse, mut stream: Stream) {
         return stream.abort(CloseCode::BadFrame);
     };
     match request {
+        // Said twice: it is in use already.
+        PeerRequest::Nominate => stream.answer(&ReceivedAnswer::Ok(())).await,
         PeerRequest::Fetch(fetch) => {
             let work = upload::answer_fetch(context.clone(), link, fetch, stream);
             if let Err(failure) = context.on_transfer_thread(work).await {
@@ -195,7 +201,7 @@ async fn read_request(stream: &mut Stream) -> Result<PeerRequest, TransportError
     let request = stream.read_frame().await?;
     match request {
         PeerRequest::Fetch(_) => {}
-        PeerRequest::Received { .. } | PeerRequest::Message(_) | PeerRequest::Receipts(_) => {
+        PeerRequest::Nominate | PeerRequest::Received { .. } | PeerRequest::Message(_) | PeerRequest::Receipts(_) => {
             stream.expect_end().await?;
         }
     }

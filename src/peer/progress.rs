@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::event::{Activity, Event};
+use super::path::PathInfo;
 use crate::wire::ids::PeerName;
 
 /// Faces draw no faster than people see.
@@ -22,8 +23,8 @@ impl<Tell: Fn(Event)> Progress<Tell> {
         Self { activity, name: name.to_owned(), peer: peer.cloned(), total, told: Instant::now(), tell }
     }
 
-    /// Notes that this many bytes are done, and tells it when it is time.
-    pub(super) fn reach(&mut self, done: u64) {
+    /// Notes that this many bytes are done, and tells it when it is time, with the way they go.
+    pub(super) fn reach(&mut self, done: u64, via: impl FnOnce() -> Option<PathInfo>) {
         if done < self.total && self.told.elapsed() < INTERVAL {
             return;
         }
@@ -34,6 +35,7 @@ impl<Tell: Fn(Event)> Progress<Tell> {
             peer: self.peer.clone(),
             done,
             total: self.total,
+            via: via(),
         });
     }
 }

@@ -24,6 +24,9 @@ use crate::wire::transfer::{
 pub(super) async fn answer_fetch(context: Arc<Context>, link: InUse, fetch: Fetch, mut stream: Stream) {
     match serve(&context, &link, fetch, &mut stream).await {
         Ok(()) => stream.wait_sent().await,
+        Err(TransportError::Reset(CloseCode::Duplicate)) => {
+            tracing::debug!(name = %link.name, "the rest of a file goes over another link");
+        }
         Err(error) => {
             context.tell(Event::Note { text: format!("* {} has stopped taking a file: {error}", link.name) });
             stream.abort(CloseCode::NoProgress);
@@ -124,7 +127,7 @@ async fn send_groups(
     let mut piece = vec![0; BATCH_BYTES];
     for group in first..first + count {
         match send_group(file, group * GROUP_BYTES, group_bytes(size, group), &mut piece, stream).await {
-            Ok(()) => progress.reach(group * GROUP_BYTES + group_bytes(size, group)),
+            Ok(()) => progress.reach(group * GROUP_BYTES + group_bytes(size, group), || Some(asker.path_info())),
             Err(Interrupted::Stream(error)) => return Err(error),
             Err(Interrupted::File(error)) => {
                 tracing::warn!(%error, "a shared file cannot be served");
@@ -182,7 +185,7 @@ async fn fulfil(context: &Context, asker: &Link, digest: FileDigest) -> Result<(
     let shares = shares::fetchable(context.database(), digest, asker.key).await.map_err(storage)?;
     let share = shares.into_iter().next().ok_or(Refusal::UnknownFile)?;
     let offer = match share.audience {
-        Audience::Everyone => None,
+        Audience::Everyone { .. } => None,
         Audience::One { recipient, offer } => {
             shares::remove_offered(context.database(), offer, recipient).await.map_err(storage)?;
             Some(offer)

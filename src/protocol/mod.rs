@@ -1,8 +1,12 @@
 //! WHAT IS DECIDED: state machines; messages and time in, actions out; no I/O.
 
+pub mod address_proof;
 pub mod audit;
 pub mod backoff;
+pub mod consent;
 pub mod conversation;
+pub mod dial_rate;
+mod direct_search;
 pub mod groups;
 pub mod key_change;
 pub mod lanes;
@@ -11,5 +15,8 @@ pub mod mailbox;
 pub mod new_accounts;
 pub mod password_tries;
 pub mod prekeys;
+pub mod relay;
+mod relay_leg;
+pub mod rendezvous;
 pub mod source;
 pub mod trust;

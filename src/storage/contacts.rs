@@ -2,11 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::consent;
 use crate::database::{Database, DatabaseError};
 use crate::protocol::trust::{self, Trust, Verdict};
 use crate::wire::ids::{PeerKey, PeerName, UnixMillis};
 
-/// Judges a key that a person shows, and remembers it.
+/// Judges a key that a person shows, and remembers it. What the person was allowed ends when it is another one: identity
+/// is a key, and a name alone grants nothing.
 ///
 /// # Errors
 /// [`DatabaseError`] when the profile cannot be written.
@@ -22,7 +24,7 @@ pub async fn meet(
             let known = read(sql, &name)?;
             let (trust, verdict) = trust::meet(known, shown);
             if known != Some(trust) {
-                write(sql, &name, trust, now)?;
+                write(sql, &name, known, trust, now)?;
             }
             Ok(verdict)
         })
@@ -51,9 +53,10 @@ pub async fn change(
     let name = name.clone();
     database
         .run(move |sql| {
-            let changed = read(sql, &name)?.and_then(change);
+            let known = read(sql, &name)?;
+            let changed = known.and_then(change);
             if let Some(trust) = changed {
-                write(sql, &name, trust, now)?;
+                write(sql, &name, known, trust, now)?;
             }
             Ok(changed)
         })
@@ -86,7 +89,18 @@ fn read(sql: &Connection, name: &PeerName) -> rusqlite::Result<Option<Trust>> {
 }
 
 /// `pinned_at` is when the key became the one that is talked to.
-fn write(sql: &Connection, name: &PeerName, trust: Trust, now: UnixMillis) -> rusqlite::Result<()> {
+fn write(
+    sql: &Connection,
+    name: &PeerName,
+    known: Option<Trust>,
+    trust: Trust,
+    now: UnixMillis,
+) -> rusqlite::Result<()> {
+    let is_other_key = known.is_none_or(|known| known.key != trust.key);
+    let is_other_offered = trust.offered.is_some() && known.and_then(|known| known.offered) != trust.offered;
+    if is_other_key || is_other_offered {
+        consent::remove(sql, name)?;
+    }
     sql.execute(
         "INSERT INTO contact (name, key, pinned_at, verified_at, offered_key) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (name) DO UPDATE SET
@@ -100,4 +114,60 @@ fn write(sql: &Connection, name: &PeerName, trust: Trust, now: UnixMillis) -> ru
         ],
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::schema::MIGRATIONS;
+    use crate::wire::rendezvous::{Allowance, Grant};
+
+    const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+    const OLD: PeerKey = PeerKey::from_bytes([1; 32]);
+    const NEW: PeerKey = PeerKey::from_bytes([2; 32]);
+
+    /// Whether bob, who had the old key, is allowed anything after something happened.
+    async fn is_allowed_after(happens: impl AsyncFnOnce(&Database, &PeerName)) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("profile.sqlite"), MIGRATIONS).unwrap();
+        let [bob, carol] = ["bob", "carol"].map(|text| PeerName::parse(text).unwrap());
+        for name in [&bob, &carol] {
+            meet(&database, name, OLD, NOW).await.unwrap();
+            let grant = Grant { to: name.clone(), allowance: Allowance::Always };
+            consent::allow(&database, grant, NOW).await.unwrap();
+        }
+        happens(&database, &bob).await;
+        assert!(consent::allows(&database, &carol, NOW).await.unwrap(), "nothing happened to carol");
+        consent::allows(&database, &bob, NOW).await.unwrap()
+    }
+
+    async fn shows(database: &Database, name: &PeerName, key: PeerKey) {
+        meet(database, name, key, NOW).await.unwrap();
+    }
+
+    async fn verify(database: &Database, name: &PeerName) {
+        change(database, name, NOW, |trust| trust.verify(NOW).ok()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_person_was_allowed_ends_with_their_key() {
+        assert!(is_allowed_after(async |_, _| {}).await);
+        assert!(is_allowed_after(async |database, bob| shows(database, bob, OLD).await).await);
+        assert!(is_allowed_after(async |database, bob| verify(database, bob).await).await);
+        assert!(!is_allowed_after(async |database, bob| shows(database, bob, NEW).await).await);
+        let held = is_allowed_after(async |database, bob| {
+            verify(database, bob).await;
+            shows(database, bob, NEW).await;
+            shows(database, bob, OLD).await;
+        });
+        assert!(!held.await, "nor is it there again with the key");
+        let accepted = is_allowed_after(async |database, bob| {
+            verify(database, bob).await;
+            shows(database, bob, NEW).await;
+            let grant = Grant { to: bob.clone(), allowance: Allowance::Always };
+            consent::allow(database, grant, NOW).await.unwrap();
+            change(database, bob, NOW, Trust::accept).await.unwrap().unwrap();
+        });
+        assert!(!accepted.await, "what was allowed to the verified key is not for the accepted one");
+    }
 }

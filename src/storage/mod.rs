@@ -4,6 +4,7 @@ pub mod moving;
 pub mod profile;
 
 pub mod audit;
+pub mod consent;
 pub mod contacts;
 pub mod history;
 pub mod messages;

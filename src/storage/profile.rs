@@ -195,11 +195,7 @@ impl Profile {
     ) -> Result<Self, ProfileError> {
         let folder = home.profile_folder(directory, name);
         make_private_folder(&folder)?;
-        check_private(&folder, 0o700)?;
-        // Prekey secrets and messages are in there.
-        for side in ["", "-wal", "-shm"] {
-            check_private(&folder.join(format!("{DATABASE}{side}")), 0o600)?;
-        }
+        check_all_private(&folder)?;
         let lock = lock(&folder)?;
         let identity = load_or_create_identity(&folder.join(IDENTITY), random)?;
         let database = Database::open(&folder.join(DATABASE), MIGRATIONS)?;
@@ -225,6 +221,28 @@ impl Profile {
     }
 }
 
+/// Looks at an account's folder as [`Profile::open`] would, and changes nothing: its key, and whether another process
+/// has it open.
+///
+/// # Errors
+/// Those of [`Profile::open`].
+pub fn examine(
+    home: &Home,
+    directory: DirectoryFingerprint,
+    name: &PeerName,
+) -> Result<(IdentityKey, bool), ProfileError> {
+    let folder = home.profile_folder(directory, name);
+    check_all_private(&folder)?;
+    let path = folder.join(IDENTITY);
+    let file = File::open(&path).map_err(|source| ProfileError::File { action: "open", path: path.clone(), source })?;
+    let identity = load_identity(file, &path)?;
+    match lock(&folder) {
+        Ok(_) => Ok((identity, false)),
+        Err(ProfileError::InUse(_)) => Ok((identity, true)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a folder that only its owner can enter, with the folders above it.
 ///
 /// # Errors
@@ -247,6 +265,15 @@ fn check_private(path: &Path, wanted: u32) -> Result<(), ProfileError> {
     }
 }
 
+fn check_all_private(folder: &Path) -> Result<(), ProfileError> {
+    check_private(folder, 0o700)?;
+    // Prekey secrets and messages are in there.
+    for side in ["", "-wal", "-shm"] {
+        check_private(&folder.join(format!("{DATABASE}{side}")), 0o600)?;
+    }
+    Ok(())
+}
+
 pub(super) fn lock(folder: &Path) -> Result<File, ProfileError> {
     let path = folder.join("lock");
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
@@ -261,15 +288,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, ProfileError> {
 fn load_or_create_identity(path: &Path, random: &mut dyn Random) -> Result<IdentityKey, ProfileError> {
     let failed = |action, source| ProfileError::File { action, path: path.to_owned(), source };
     match File::open(path) {
-        Ok(mut file) => {
-            let mode = file.metadata().map_err(|source| failed("read", source))?.mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(ProfileError::KeyReadableByOthers { path: path.to_owned(), mode });
-            }
-            let mut seed = Zeroizing::new([0; 32]);
-            file.read_exact(&mut *seed).map_err(|_| ProfileError::DamagedKey(path.to_owned()))?;
-            Ok(IdentityKey::from_seed(&seed))
-        }
+        Ok(file) => load_identity(file, path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let identity = IdentityKey::generate(random);
             write_new_key(path, identity.seed()).map_err(|source| failed("write", source))?;
@@ -277,6 +296,17 @@ fn load_or_create_identity(path: &Path, random: &mut dyn Random) -> Result<Ident
         }
         Err(source) => Err(failed("read", source)),
     }
+}
+
+fn load_identity(mut file: File, path: &Path) -> Result<IdentityKey, ProfileError> {
+    let metadata = file.metadata();
+    let mode = metadata.map_err(|source| ProfileError::File { action: "read", path: path.to_owned(), source })?.mode();
+    if mode & 0o077 != 0 {
+        return Err(ProfileError::KeyReadableByOthers { path: path.to_owned(), mode: mode & 0o777 });
+    }
+    let mut seed = Zeroizing::new([0; 32]);
+    file.read_exact(&mut *seed).map_err(|_| ProfileError::DamagedKey(path.to_owned()))?;
+    Ok(IdentityKey::from_seed(&seed))
 }
 
 /// Writes beside the final name first, so that a crash leaves no half key.

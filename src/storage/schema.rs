@@ -117,4 +117,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX message_held ON message (peer_key, sequence, number) WHERE state = 'held';
     CREATE INDEX message_by_id ON message (id);
     ",
+    "
+    -- who may learn where this peer is: once, until a time, or always
+    CREATE TABLE grants (
+        name TEXT PRIMARY KEY,
+        allowance TEXT NOT NULL CHECK (allowance IN ('once', 'until', 'always')),
+        ends_at INTEGER
+    ) STRICT, WITHOUT ROWID;
+    -- of a published file: whether it is served through the relay only
+    ALTER TABLE shared_file ADD COLUMN hides_address INTEGER NOT NULL DEFAULT 0;
+    ",
 ];

@@ -18,7 +18,10 @@ use crate::wire::ids::{FileDigest, FileName, FileSize, MessageId, PeerKey};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
     /// Everyone at the directory.
-    Everyone,
+    Everyone {
+        /// Whether it is served through the relay only, so that nobody learns where this peer is.
+        hides_address: bool,
+    },
     /// The person it is offered to.
     One {
         /// Their key.
@@ -172,8 +175,8 @@ pub async fn put(database: &Database, share: SharedFile) -> Result<(), DatabaseE
             let file = &share.file;
             sql.execute(
                 "INSERT OR REPLACE INTO shared_file
-                 (recipient, name, path, size, modified, inode, digest, tree, offer)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 (recipient, name, path, size, modified, inode, digest, tree, offer, hides_address)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     recipient,
                     share.name.as_str(),
@@ -183,7 +186,8 @@ pub async fn put(database: &Database, share: SharedFile) -> Result<(), DatabaseE
                     file.stamp.inode.cast_signed(),
                     file.digest.as_bytes(),
                     file.tree,
-                    offer
+                    offer,
+                    share.audience == Audience::Everyone { hides_address: true }
                 ],
             )?;
             Ok(())
@@ -278,11 +282,28 @@ pub async fn serves(database: &Database, asker: PeerKey) -> Result<bool, Databas
         .await
 }
 
-const COLUMNS: &str = "recipient, name, path, size, modified, inode, digest, tree, offer";
+/// Whether a file of this digest is published, and under no name with a hidden address.
+///
+/// # Errors
+/// [`DatabaseError`] when the profile cannot be read.
+pub async fn publishes_openly(database: &Database, digest: FileDigest) -> Result<bool, DatabaseError> {
+    database
+        .run(move |sql| {
+            let hidden: Option<bool> = sql.query_row(
+                "SELECT max(hides_address) FROM shared_file WHERE digest = ?1 AND recipient = x''",
+                [digest.as_bytes()],
+                |row| row.get(0),
+            )?;
+            Ok(hidden == Some(false))
+        })
+        .await
+}
+
+const COLUMNS: &str = "recipient, name, path, size, modified, inode, digest, tree, offer, hides_address";
 
 fn audience_columns(audience: Audience) -> (Vec<u8>, Vec<u8>) {
     match audience {
-        Audience::Everyone => (Vec::new(), Vec::new()),
+        Audience::Everyone { .. } => (Vec::new(), Vec::new()),
         Audience::One { recipient, offer } => (recipient.as_bytes().to_vec(), offer.as_bytes().to_vec()),
     }
 }
@@ -299,7 +320,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Option<SharedFile>> {
         (Ok(key), Ok(offer)) => {
             Audience::One { recipient: PeerKey::from_bytes(key), offer: MessageId::from_bytes(offer) }
         }
-        _ => Audience::Everyone,
+        _ => Audience::Everyone { hides_address: row.get(9)? },
     };
     let (Ok(name), Ok(size)) = (FileName::parse(&name), FileSize::try_from(size)) else { return Ok(None) };
     Ok(Some(SharedFile { name, audience, file: HashedFile { path, size, digest, tree, stamp } }))

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::endpoint::quinn_code;
+use super::socket::canonical;
 use super::stream::Stream;
 use super::tuning;
 use crate::seal::identity::key_from_spki;
@@ -46,6 +47,9 @@ pub enum TransportError {
     /// The connection came from somebody whose dial was not announced.
     #[error("nobody announced this connection")]
     NotAnnounced,
+    /// The other side speaks QUIC, but not this version of our protocol.
+    #[error("the other side speaks another version of the protocol")]
+    OtherVersion,
     /// The handshake failed.
     #[error("the handshake failed: {0}")]
     Handshake(String),
@@ -89,11 +93,17 @@ impl From<quinn::ConnectionError> for TransportError {
             Q::ConnectionClosed(close) if close.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED => {
                 Self::Refused
             }
-            Q::VersionMismatch | Q::TransportError(_) | Q::ConnectionClosed(_) | Q::CidsExhausted => {
-                Self::Handshake(error.to_string())
-            }
+            Q::VersionMismatch => Self::OtherVersion,
+            Q::ConnectionClosed(close) if close.error_code == no_common_protocol() => Self::OtherVersion,
+            Q::TransportError(error) if error.code == no_common_protocol() => Self::OtherVersion,
+            Q::TransportError(_) | Q::ConnectionClosed(_) | Q::CidsExhausted => Self::Handshake(error.to_string()),
         }
     }
+}
+
+/// The alert of TLS when the two sides have no ALPN in common (RFC 7301, section 3.2).
+fn no_common_protocol() -> quinn::TransportErrorCode {
+    quinn::TransportErrorCode::crypto(120)
 }
 
 impl From<quinn::ConnectError> for TransportError {
@@ -167,13 +177,25 @@ impl Connection {
     /// The address of the other side.
     #[must_use]
     pub fn remote_address(&self) -> SocketAddr {
-        self.quinn.remote_address()
+        canonical(self.quinn.remote_address())
     }
 
     /// The round-trip time as last measured.
     #[must_use]
     pub fn round_trip(&self) -> Duration {
         self.quinn.rtt()
+    }
+
+    /// Datagrams that have come over this connection: while they do, the path is alive.
+    #[must_use]
+    pub fn datagrams_received(&self) -> u64 {
+        self.quinn.stats().udp_rx.datagrams
+    }
+
+    /// The largest UDP payload that the path is known to carry, in bytes.
+    #[must_use]
+    pub fn mtu(&self) -> u16 {
+        self.quinn.stats().path.current_mtu
     }
 
     /// The key that the other side proved to hold, when it is a peer.

@@ -1,8 +1,9 @@
 //! One UDP socket that speaks QUIC: a directory that accepts, or a peer that dials and accepts.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
@@ -11,12 +12,14 @@ use rustls::sign::CertifiedKey;
 
 use super::certificate::DirectoryCertificate;
 use super::connection::{Connection, TransportError};
-use super::tuning::Network;
+use super::socket::{BesideQuic, DatagramsLost};
+use super::tuning::{HANDSHAKE_DEADLINE, Network};
 use super::verify::{
     AnnouncedDials, AnnouncedResolver, DirectoryVerifier, ExpectedKeys, PeerVerifier, provider, raw_public_key,
 };
 use super::{socket, tuning};
 use crate::seal::identity::{IdentityKey, reset_key};
+use crate::wire::datagram::Datagram;
 use crate::wire::directory::DIRECTORY_ALPN;
 use crate::wire::ids::{DialId, DirectoryFingerprint, PeerKey};
 use crate::wire::refusal::CloseCode;
@@ -30,6 +33,7 @@ pub(super) const DIRECTORY_SERVER_NAME: &str = "directory.qchat.invalid";
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     quinn: quinn::Endpoint,
+    beside: Arc<BesideQuic>,
     network: Network,
     peer: Option<Arc<PeerSide>>,
 }
@@ -60,7 +64,8 @@ impl Endpoint {
     ) -> Result<Self, TransportError> {
         let server = directory_config(certificate, network)?;
         let endpoint = tuning::endpoint(certificate.reset_key());
-        Ok(Self { quinn: open(listen, endpoint, server)?, network, peer: None })
+        let (quinn, beside) = open(listen, endpoint, server)?;
+        Ok(Self { quinn, beside, network, peer: None })
     }
 
     /// Shows another certificate to whoever connects from now on; connections that are there go on.
@@ -89,12 +94,27 @@ impl Endpoint {
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(AnnouncedResolver { dials: dials.clone(), key: key.clone() }));
         tls.alpn_protocols = vec![PEER_ALPN.to_vec()];
-        let server = server_config(tls, tuning::peer_link(network))?;
+        let server = server_config(tls, tuning::peer_link(network, None))?;
         let endpoint = tuning::endpoint(reset_key(identity.seed()));
-        Ok(Self { quinn: open(bind, endpoint, server)?, network, peer: Some(Arc::new(PeerSide { key, dials })) })
+        let (quinn, beside) = open(bind, endpoint, server)?;
+        Ok(Self { quinn, beside, network, peer: Some(Arc::new(PeerSide { key, dials })) })
     }
 
-    /// The address the socket is bound to.
+    /// Opens a peer's endpoint on a free port of both families, or of IPv4 alone where IPv6 is off.
+    ///
+    /// # Errors
+    /// As [`Self::peer`].
+    pub fn peer_any(identity: &IdentityKey, dials: &AnnouncedDials, network: Network) -> Result<Self, TransportError> {
+        match Self::peer((Ipv6Addr::UNSPECIFIED, 0).into(), identity, dials.clone(), network) {
+            Err(TransportError::Bind { source, .. }) => {
+                tracing::debug!(error = %source, "no IPv6 here");
+                Self::peer((Ipv4Addr::UNSPECIFIED, 0).into(), identity, dials.clone(), network)
+            }
+            opened => opened,
+        }
+    }
+
+    /// The address the socket is bound to; `[::]` stands for both families.
     ///
     /// # Errors
     /// What the operating system says.
@@ -124,7 +144,7 @@ impl Endpoint {
         let mut tls = client_tls(verifier.clone())?.with_no_client_auth();
         tls.alpn_protocols = vec![DIRECTORY_ALPN.to_vec()];
         let config = client_config(tls, tuning::directory_link(self.network))?;
-        let connected = self.connect(config, address, DIRECTORY_SERVER_NAME).await;
+        let connected = self.connect(config, address, DIRECTORY_SERVER_NAME, HANDSHAKE_DEADLINE).await;
         match (pinned, verifier.found.get()) {
             (Some(expected), Some(&found)) if expected != found => {
                 Err(TransportError::IdentityMismatch { expected, found })
@@ -138,11 +158,19 @@ impl Endpoint {
         }
     }
 
-    /// Connects to a peer through an announced dial; only the expected key will do.
+    /// Connects to a peer through an announced dial within this time; only the expected key will do. With a round-trip time
+    /// that was measured, lost first packets are sent again sooner, or less often.
     ///
     /// # Errors
     /// [`TransportError::TimedOut`] when nobody answers there.
-    pub async fn dial(&self, address: SocketAddr, dial: DialId, key: PeerKey) -> Result<Connection, TransportError> {
+    pub async fn dial(
+        &self,
+        address: SocketAddr,
+        dial: DialId,
+        key: PeerKey,
+        within: Duration,
+        round_trip: Option<Duration>,
+    ) -> Result<Connection, TransportError> {
         let Some(own) = &self.peer else {
             return Err(TransportError::Handshake("a directory does not dial".to_owned()));
         };
@@ -150,8 +178,26 @@ impl Endpoint {
         let resolver = AlwaysResolvesClientRawPublicKeys::new(own.key.clone());
         let mut tls = client_tls(verifier)?.with_client_cert_resolver(Arc::new(resolver));
         tls.alpn_protocols = vec![PEER_ALPN.to_vec()];
-        let config = client_config(tls, tuning::peer_link(self.network))?;
-        self.connect(config, address, &dial.server_name()).await
+        let config = client_config(tls, tuning::peer_link(self.network, round_trip))?;
+        self.connect(config, address, &dial.server_name(), within).await
+    }
+
+    /// Sends a datagram beside QUIC from the same socket, with so many hops left if that is named. What the socket does not
+    /// take at once is lost, as on the network.
+    pub fn send_datagram(&self, to: SocketAddr, datagram: &Datagram, hops: Option<u8>) {
+        self.beside.send(to, datagram, hops);
+    }
+
+    /// Waits for the next datagram beside QUIC, and says where it came from. One caller at a time. `None` once the endpoint
+    /// is closed.
+    pub async fn receive_datagram(&self) -> Option<(SocketAddr, Datagram)> {
+        self.beside.receive().await
+    }
+
+    /// How many datagrams beside QUIC were lost here, and why.
+    #[must_use]
+    pub fn datagrams_lost(&self) -> DatagramsLost {
+        self.beside.lost()
     }
 
     /// Waits for the next connection attempt. `None` once the endpoint is closed.
@@ -163,12 +209,13 @@ impl Endpoint {
     /// Closes every connection with a code.
     pub fn close(&self, code: CloseCode) {
         self.quinn.close(quinn_code(code), code.to_string().as_bytes());
+        self.beside.close();
     }
 
     /// Waits until the other sides were told of the close, for a second at most.
     pub async fn wait_closed(&self) {
         // The drain period of QUIC is for late packets; a process that ends need not wait for it.
-        if tokio::time::timeout(std::time::Duration::from_secs(1), self.quinn.wait_idle()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(1), self.quinn.wait_idle()).await.is_err() {
             tracing::debug!("connections were still draining at exit");
         }
     }
@@ -178,9 +225,10 @@ impl Endpoint {
         config: quinn::ClientConfig,
         address: SocketAddr,
         server_name: &str,
+        within: Duration,
     ) -> Result<Connection, TransportError> {
         let connecting = self.quinn.connect_with(config, address, server_name)?;
-        let connected = tokio::time::timeout(tuning::HANDSHAKE_DEADLINE, connecting).await;
+        let connected = tokio::time::timeout(within, connecting).await;
         Ok(Connection { quinn: connected.map_err(|_| TransportError::TimedOut)?? })
     }
 }
@@ -189,7 +237,7 @@ impl Incoming {
     /// The address it comes from, which may be forged unless [`Self::is_validated`].
     #[must_use]
     pub fn remote_address(&self) -> SocketAddr {
-        self.quinn.remote_address()
+        socket::canonical(self.quinn.remote_address())
     }
 
     /// Whether the other side has proven that it receives at its address.
@@ -216,7 +264,7 @@ impl Incoming {
     /// [`TransportError`] when the handshake fails or takes too long.
     pub async fn accept(self) -> Result<Connection, TransportError> {
         let connecting = self.quinn.accept()?;
-        let connected = tokio::time::timeout(tuning::HANDSHAKE_DEADLINE, connecting).await;
+        let connected = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
         Ok(Connection { quinn: connected.map_err(|_| TransportError::TimedOut)?? })
     }
 
@@ -227,10 +275,10 @@ impl Incoming {
     pub async fn accept_peer(self) -> Result<(Connection, DialAnnounced), TransportError> {
         let peer = self.peer.clone();
         let connection = self.accept().await?;
-        let announced = connection.dial_id().and_then(|dial| peer?.dials.take(dial));
-        match (announced, connection.peer_key()) {
-            (Some(announced), Some(presented)) if announced.key == presented => Ok((connection, announced)),
-            _ => {
+        let named = connection.dial_id().zip(connection.peer_key());
+        match named.and_then(|(dial, presented)| peer?.dials.admit(dial, presented)) {
+            Some(announced) => Ok((connection, announced)),
+            None => {
                 connection.close(CloseCode::NotAnnounced);
                 Err(TransportError::NotAnnounced)
             }
@@ -246,10 +294,12 @@ fn open(
     address: SocketAddr,
     endpoint: quinn::EndpointConfig,
     server: quinn::ServerConfig,
-) -> Result<quinn::Endpoint, TransportError> {
+) -> Result<(quinn::Endpoint, Arc<BesideQuic>), TransportError> {
     let bind = |source| TransportError::Bind { address, source };
-    let socket = socket::bind(address).map_err(bind)?;
-    quinn::Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime)).map_err(bind)
+    let (socket, beside) = socket::bind(address).and_then(BesideQuic::share).map_err(bind)?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let quinn = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime).map_err(bind)?;
+    Ok((quinn, Arc::new(beside)))
 }
 
 fn directory_config(

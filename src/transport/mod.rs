@@ -11,4 +11,5 @@ pub mod verify;
 
 pub mod tuning;
 
-mod socket;
+pub mod batch_socket;
+pub mod socket;

@@ -30,6 +30,8 @@ pub(super) const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// The first retransmission of a lost first packet comes after three of these instead of after a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// And not before three of these, however near a peer was measured to be: it has signatures and keys to compute first.
+const INITIAL_RTT_MIN: Duration = Duration::from_millis(20);
 
 /// Bytes that a new connection may have in flight (RFC 9002, section 7.2, for packets as large as ours may become).
 /// quinn's 12,000 are used up by one probe of the path's MTU and one packet of that size, and quinn holds a close back
@@ -37,7 +39,7 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const INITIAL_WINDOW: u64 = 14_720;
 
 /// A whole handshake, with two lost first packets.
-pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(6);
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(6);
 
 /// Streams of a connection to a directory before login: the login and one to spare.
 const STREAMS_BEFORE_LOGIN: u32 = 2;
@@ -84,10 +86,11 @@ pub(super) fn raise_after_login(connection: &quinn::Connection) {
     connection.set_receive_window(VarInt::from_u32(CONTROL_WINDOW_AFTER_LOGIN));
 }
 
-/// What both ends of a link between two peers set.
-pub(super) fn peer_link(network: Network) -> Arc<TransportConfig> {
+/// What both ends of a link between two peers set. A round-trip time that was measured on the path replaces the guess.
+pub(super) fn peer_link(network: Network, round_trip: Option<Duration>) -> Arc<TransportConfig> {
     let mut config = common(network, PEER_KEEP_ALIVE, PEER_IDLE);
     config
+        .initial_rtt(round_trip.map_or(INITIAL_RTT, |measured| measured.max(INITIAL_RTT_MIN)))
         .max_concurrent_bidi_streams(VarInt::from_u32(PEER_STREAMS))
         .stream_receive_window(VarInt::from_u32(PEER_STREAM_WINDOW))
         .receive_window(VarInt::from_u32(PEER_WINDOW))

@@ -14,47 +14,72 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 
 use crate::seal::identity::{IdentityKey, directory_fingerprint, key_from_spki, spki};
 use crate::wire::ids::{DialId, DirectoryFingerprint, PeerKey};
-use crate::wire::limits::ANNOUNCED_DIALS_MAX;
+use crate::wire::limits::{ANNOUNCED_DIALS_MAX, CONNECTIONS_PER_DIAL_MAX};
 use crate::wire::rendezvous::DialAnnounced;
 
-/// The dials that a directory has announced to this peer: nobody else sees its key or gets in.
+/// The dials under way with this peer, announced to it or asked for by it: nobody else sees its key or gets in. One dial
+/// lets in several connections, because both sides try every path at once.
 #[derive(Debug, Clone, Default)]
 pub struct AnnouncedDials {
     expected: Arc<Mutex<Table>>,
 }
 
-type Table = HashMap<DialId, (DialAnnounced, Instant)>;
+type Table = HashMap<DialId, Expected>;
+
+#[derive(Debug)]
+struct Expected {
+    announced: DialAnnounced,
+    deadline: Instant,
+    /// Connections let in so far.
+    admitted: usize,
+}
 
 impl AnnouncedDials {
-    /// Expects an announced dial until a deadline. Says `false` when too many are expected already.
+    /// Expects the key of a dial until a deadline. Says `false` when too many dials are expected already.
     #[must_use]
     pub fn expect(&self, announced: DialAnnounced, deadline: Instant) -> bool {
         let mut expected = self.lock();
         let now = Instant::now();
-        expected.retain(|_, (_, deadline)| *deadline > now);
+        expected.retain(|_, expected| expected.deadline > now);
         if expected.len() >= ANNOUNCED_DIALS_MAX {
             return false;
         }
-        expected.insert(announced.dial, (announced, deadline));
+        expected.insert(announced.dial, Expected { announced, deadline, admitted: 0 });
         true
     }
 
-    /// Takes an announced dial: each lets one connection in.
-    pub(super) fn take(&self, dial: DialId) -> Option<DialAnnounced> {
-        let (announced, deadline) = self.lock().remove(&dial)?;
-        (deadline > Instant::now()).then_some(announced)
+    /// Expects nothing more of a dial.
+    pub fn forget(&self, dial: DialId) {
+        self.lock().remove(&dial);
+    }
+
+    /// Lets in one of the [`CONNECTIONS_PER_DIAL_MAX`] connections of a dial, when the key that was proven is its own.
+    pub(super) fn admit(&self, dial: DialId, presented: PeerKey) -> Option<DialAnnounced> {
+        let mut table = self.lock();
+        let expected = table.get_mut(&dial).filter(|expected| expected.is_open())?;
+        if expected.announced.key != presented {
+            return None;
+        }
+        expected.admitted += 1;
+        Some(expected.announced.clone())
     }
 
     fn is_expected(&self, dial: DialId) -> bool {
-        self.lock().get(&dial).is_some_and(|(_, deadline)| *deadline > Instant::now())
+        self.lock().get(&dial).is_some_and(Expected::is_open)
     }
 
     fn expects_key(&self, key: &PeerKey) -> bool {
-        self.lock().values().any(|(announced, _)| announced.key == *key)
+        self.lock().values().any(|expected| expected.announced.key == *key && expected.is_open())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expected {
+    fn is_open(&self) -> bool {
+        self.deadline > Instant::now() && self.admitted < CONNECTIONS_PER_DIAL_MAX
     }
 }
 

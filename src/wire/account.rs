@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Epoch, InviteToken, Password, PeerKey, PeerName, PrekeyId, Signature, UnixMillis};
+use super::rendezvous::PortTicket;
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +67,8 @@ pub struct LoggedIn {
     pub prekey: Option<PrekeyId>,
     /// Envelopes that wait and will be pushed.
     pub waiting: u64,
+    /// Where to ask from which other address this session's socket is seen; `None` when the directory has no relay.
+    pub observe: Option<PortTicket>,
 }
 
 /// A public key to seal messages to, signed by the identity it belongs to.

@@ -33,6 +33,8 @@ pub struct Entry {
     pub kind: EntryKind,
     /// For whom.
     pub scope: Scope,
+    /// Whether it is to be fetched through the relay only, so that nobody learns where its owner is.
+    pub hides_address: bool,
 }
 
 /// An entry as a search answers it.

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Identity, LoggedIn, Login, SessionInfo, SignedPrekey};
 use super::catalog::{Cursor, Entry, Found, Query};
-use super::ids::{FileName, InviteToken, MessageId, Password, PeerKey, PeerName, PrekeyId, UnixMillis};
+use super::ids::{DialId, FileName, InviteToken, MessageId, Password, PeerKey, PeerName, PrekeyId, UnixMillis};
 use super::message::{Delivery, Envelope, SignedReceipt};
 use super::refusal::Refusal;
-use super::rendezvous::{DialAnnounced, DialGranted, DialRequest};
+use super::rendezvous::{DialAnnounced, DialGranted, DialRequest, Grant};
 
 /// The ALPN of a peer's connection to its directory.
 pub const DIRECTORY_ALPN: &[u8] = b"qchat-dir/1";
@@ -65,6 +65,30 @@ pub enum DirectoryRequest {
     },
     /// Announces a dial. Answer: [`DirectoryReply::DialGranted`].
     Dial(DialRequest),
+    /// The asker of a dial has opened its NAT: the other side, which hears it as [`DirectoryPush::Opened`], may punch now.
+    /// Answer: [`DirectoryReply::Done`].
+    Opened {
+        /// Which dial.
+        dial: DialId,
+    },
+    /// Asks a person for a direct connection, which hears it as [`DirectoryPush::ConsentAsked`]. Answer:
+    /// [`DirectoryReply::Done`].
+    AskConsent {
+        /// Whom.
+        to: PeerName,
+    },
+    /// Lets a person learn this account's address. Answer: [`DirectoryReply::Done`].
+    Allow(Grant),
+    /// Takes that back, and turns down what the person has asked. Answer: [`DirectoryReply::Done`].
+    Deny {
+        /// Who.
+        to: PeerName,
+    },
+    /// Who may learn this account's address. Answer: [`DirectoryReply::Grants`].
+    Grants {
+        /// The last name of the page before.
+        after: Option<PeerName>,
+    },
     /// Lets a key in that was announced by [`DirectoryPush::KeyRequested`], or not. Answer: [`DirectoryReply::Done`].
     AnswerKeyRequest {
         /// Which key.
@@ -121,6 +145,13 @@ pub enum DirectoryReply {
     },
     /// The dial is announced.
     DialGranted(DialGranted),
+    /// A page of grants.
+    Grants {
+        /// In alphabetical order of names.
+        grants: Vec<Grant>,
+        /// Whether there are more after the last.
+        more: bool,
+    },
     /// The account's sessions.
     Sessions {
         /// The resident first.
@@ -153,6 +184,27 @@ pub enum DirectoryPush {
     },
     /// Somebody is about to connect. Answer: [`PushReply::Candidates`], or a refusal.
     Dial(DialAnnounced),
+    /// The other side of an announced dial has opened its NAT. A hint: without it, punch all the same after a while.
+    /// Answer: [`PushReply::Taken`].
+    Opened {
+        /// Which dial.
+        dial: DialId,
+    },
+    /// Somebody asks for a direct connection. Answer: [`PushReply::Taken`], at once; the person's answer comes as
+    /// [`DirectoryRequest::Allow`] or [`DirectoryRequest::Deny`].
+    ConsentAsked {
+        /// Who.
+        from: PeerName,
+        /// The key they have.
+        key: PeerKey,
+    },
+    /// What a person answers to [`DirectoryRequest::AskConsent`]. Answer: [`PushReply::Taken`].
+    ConsentAnswered {
+        /// Who.
+        by: PeerName,
+        /// Whether a direct connection may be made now.
+        allowed: bool,
+    },
     /// Somebody came or went. Answer: [`PushReply::Taken`].
     Presence {
         /// Who.
@@ -196,8 +248,8 @@ pub enum PushReply {
     Receipt(Box<SignedReceipt>),
     /// Not for this session: the directory keeps it for the next.
     Left,
-    /// Where the dialler can reach this peer.
-    Candidates(Vec<std::net::SocketAddr>),
+    /// Where the dialler can reach this peer; `None` when it shall not.
+    Candidates(Option<Vec<std::net::SocketAddr>>),
 }
 
 /// The answer frame to a [`DirectoryPush`].

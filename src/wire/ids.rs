@@ -277,6 +277,30 @@ impl<'de> Deserialize<'de> for InviteToken {
     }
 }
 
+/// Admits one address to a place at the directory's UDP ports: 16 random bytes, a secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ticket([u8; 16]);
+
+impl Ticket {
+    /// Takes the random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for the datagram that shows them.
+    #[must_use]
+    pub const fn expose(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket(..)")
+    }
+}
+
 macro_rules! text_id {
     ($type:ident) => {
         impl fmt::Display for $type {

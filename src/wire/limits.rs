@@ -101,6 +101,63 @@ pub const CANDIDATES_MAX: usize = 8;
 /// How long an announced dial is expected: three attempts on a slow path.
 pub const DIAL_LIFETIME: Duration = Duration::from_secs(30);
 
+/// Dials that one account may ask for in a minute, and as many at once.
+pub const DIALS_PER_MINUTE: u32 = 10;
+
+/// Connections that one announced dial lets in: one from each candidate, and the relayed one.
+pub const CONNECTIONS_PER_DIAL_MAX: usize = CANDIDATES_MAX + 1;
+
+/// Datagrams beside QUIC that wait in memory for one peer; what exceeds it is dropped, as the network may.
+pub const DATAGRAM_QUEUE_MAX: usize = 256;
+
+/// People who have asked one account for a direct connection and wait for its answer.
+pub const CONSENT_ASKED_MAX: usize = 32;
+
+/// People who may learn one account's address.
+pub const GRANTS_PER_ACCOUNT_MAX: u64 = 10_000;
+
+/// Sessions that a directory relays at a time.
+pub const RELAY_SESSIONS_MAX: usize = 256;
+
+/// Relayed sessions that one account asked for: as many as it can be talking and fetching at a time.
+pub const RELAY_SESSIONS_PER_ACCOUNT_MAX: usize = 32;
+
+/// And between the same two people: nobody can take all ports of another with dials.
+pub const RELAY_SESSIONS_PER_PAIR_MAX: usize = 8;
+
+/// How long a relayed session waits for both sides: as long as its dial is expected.
+pub const RELAY_JOIN_DEADLINE: Duration = DIAL_LIFETIME;
+
+/// Addresses that one leg challenges at a time, before one of them echoes.
+pub const RELAY_CHALLENGES_MAX: usize = 4;
+
+/// Accounts whose relayed bytes of the day are remembered: 2 MiB.
+pub const RELAY_ACCOUNTS_MAX: usize = 16_384;
+
+/// UDP ports of a relay when its operator names none: as many sessions as one login can have at a time.
+pub const RELAY_PORTS: u16 = 16;
+
+/// And at most: each has a task and half a MiB of buffers.
+pub const RELAY_PORTS_MAX: usize = 1_024;
+
+/// Sessions at a directory that may ask where they are seen.
+pub const OBSERVERS_MAX: usize = 65_536;
+
+/// Such questions of one session that are answered, in a second.
+pub const OBSERVATIONS_PER_SECOND: u64 = 4;
+
+/// A relayed session over which nothing goes for this long is ended; a peer link says something every three seconds.
+pub const RELAY_IDLE: Duration = Duration::from_secs(30);
+
+/// What an account may have relayed in a second, both ways together: what a small server's line carries for one person.
+pub const RELAY_BYTES_PER_SECOND: u64 = 12_500_000;
+
+/// What an account may have relayed in a day.
+pub const RELAY_BYTES_PER_DAY: u64 = 10 * 1024 * 1024 * 1024;
+
+/// What a directory relays in a second for all.
+pub const RELAY_TOTAL_BYTES_PER_SECOND: u64 = 62_500_000;
+
 /// Announced dials one peer expects at a time.
 pub const ANNOUNCED_DIALS_MAX: usize = 64;
 

@@ -4,6 +4,7 @@ pub mod ids;
 
 pub mod account;
 pub mod catalog;
+pub mod datagram;
 pub mod directory;
 pub mod message;
 pub mod rendezvous;

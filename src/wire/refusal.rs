@@ -89,6 +89,10 @@ pub enum Refusal {
     Expired,
     /// The recipient has tried several times and cannot open the message.
     CannotOpen,
+    /// The other person has not allowed a direct connection, and the relay is not wanted.
+    NoConsent,
+    /// The relay has no place for another session, or the asker's budget is used up; and there may be no direct path.
+    RelayFull,
     /// The envelope's sender is not the session's account.
     NotYourName,
     /// A signature does not fit what it signs.
@@ -152,6 +156,8 @@ impl Refusal {
             Self::BadSignature => 27,
             Self::Expired => 28,
             Self::CannotOpen => 29,
+            Self::NoConsent => 30,
+            Self::RelayFull => 31,
             Self::UnknownFile => 40,
             Self::TooManyShares => 41,
             Self::FileChanged => 42,
@@ -205,6 +211,10 @@ impl Refusal {
             Self::FileChanged => "ask its owner to share it again",
             Self::UnknownFile => "`qchat find` shows what is shared",
             Self::TooManyShares => "take some back with `unshare`",
+            Self::NoConsent => "`qchat connect NAME` asks for it",
+            Self::RelayFull => {
+                "its relay is full, off, or has moved your bytes of today: when they `qchat allow` you it goes without"
+            }
             Self::CannotOpen => "the other side may run another version of qchat",
             Self::UnknownRequest | Self::Unknown(_) => "the other side runs another version of qchat",
             _ => return None,
@@ -244,6 +254,8 @@ impl From<RefusalOnWire> for Refusal {
             27 => Self::BadSignature,
             28 => Self::Expired,
             29 => Self::CannotOpen,
+            30 => Self::NoConsent,
+            31 => Self::RelayFull,
             40 => Self::UnknownFile,
             41 => Self::TooManyShares,
             42 => Self::FileChanged,
@@ -305,6 +317,8 @@ impl fmt::Display for Refusal {
             Self::NoPrekey => "has no prekey yet, because no peer of that account ever came online",
             Self::Expired => "waited 30 days, and nobody came to take it",
             Self::CannotOpen => "cannot open it, although it was sealed again several times",
+            Self::NoConsent => "has not allowed a direct connection",
+            Self::RelayFull => "the directory relays nothing more for you now",
             Self::NotYourName => "the sender is not the account that is logged in",
             Self::BadSignature => "a signature does not fit",
             Self::UnknownFile => "no such file is shared",
@@ -350,6 +364,10 @@ pub enum CloseCode {
     Cancelled,
     /// The account was deleted or disabled.
     AccountClosed,
+    /// Another connection to the same peer is used instead.
+    Duplicate,
+    /// The other side may no longer be reached directly.
+    Denied,
     /// A newer version's code, known by number only.
     Unknown(u64),
 }
@@ -372,6 +390,8 @@ impl CloseCode {
             Self::NoProgress => 10,
             Self::Cancelled => 11,
             Self::AccountClosed => 12,
+            Self::Duplicate => 13,
+            Self::Denied => 14,
             Self::Unknown(number) => number,
         }
     }
@@ -393,6 +413,8 @@ impl CloseCode {
             10 => Self::NoProgress,
             11 => Self::Cancelled,
             12 => Self::AccountClosed,
+            13 => Self::Duplicate,
+            14 => Self::Denied,
             number => Self::Unknown(number),
         }
     }
@@ -414,6 +436,8 @@ impl fmt::Display for CloseCode {
             Self::NoProgress => "no progress",
             Self::Cancelled => "cancelled",
             Self::AccountClosed => "the account was deleted or disabled",
+            Self::Duplicate => "another connection is used instead",
+            Self::Denied => "a direct connection is not allowed any more",
             Self::Unknown(number) => return write!(f, "closed for a reason this version does not know ({number})"),
         };
         f.write_str(sentence)

@@ -18,6 +18,9 @@ pub const GROUP_HASH_BYTES: u64 = 32;
 /// The first frame of every stream between peers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerRequest {
+    /// Of the connections that a dial led to, this is the one to use; only the side with the smaller key says so, in the
+    /// first stream of a direct connection. Answer: a [`ReceivedAnswer`].
+    Nominate,
     /// Asks for bytes. Answer: a [`FetchAnswer`], then chunks.
     Fetch(Fetch),
     /// Tells the owner that the file is complete, verified and on disk. Answer: a [`ReceivedAnswer`].

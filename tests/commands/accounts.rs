@@ -118,6 +118,9 @@ fn an_operator_administers_over_the_socket_in_the_data_folder() {
     assert_eq!((text(&users[0], "name"), users[0]["online"].as_bool()), ("alice", Some(true)));
     assert_eq!(text(&admin("sessions").events()[0], "kind"), "resident");
 
+    let relay = admin("relay").events();
+    assert_eq!((text(&relay[0], "event"), &relay[0]["opened"]), ("relay", &0.into()));
+    assert_eq!(relay[0]["ports"].as_array().map(Vec::len), Some(16));
     admin("user disable alice").expect_code(0);
     peer.outcome().expect_code(7);
     alice.run("who", &[]).expect_error(7, "this account is disabled");

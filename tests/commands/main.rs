@@ -5,6 +5,8 @@ mod auditor;
 
 mod accounts;
 mod chat;
+mod consent;
+mod doctor;
 mod files;
 mod history;
 mod identity;

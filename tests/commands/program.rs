@@ -100,7 +100,8 @@ pub(super) struct Directory {
 impl Directory {
     /// The same directory again, at the same address with the same data, after its process has ended.
     pub(super) fn start_again(&mut self, world: &World) {
-        *self = world.directory_at(&self.address.to_string());
+        // The relay's ports would be those after it, which somebody else may have by now.
+        *self = world.directory_that(&self.address.to_string(), "--relay-ports any");
     }
 }
 

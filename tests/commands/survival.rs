@@ -137,7 +137,7 @@ fn two_thousand_messages_survive_twenty_kills_unread_by_the_directory() {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             if dice >> 63 == 0 {
                 log.push_str(&kill(&mut directory));
-                directory = world.directory_that(&directory.address.to_string(), "-vv");
+                directory = world.directory_that(&directory.address.to_string(), "-vv --relay-ports any");
             } else {
                 bob_peer.kill();
                 while let Some(event) = bob_peer.event_within(Duration::from_secs(5)) {

@@ -99,6 +99,8 @@ fn arguments_that_make_no_sense_are_explained() {
     }
     usage("serve", "--cert");
     usage("serve --cert x --listen nonsense", "--listen");
+    usage("serve --cert x --relay-ports 4449-4434", "ports are a range of UDP ports such as 4434-4449");
+    usage("serve --cert x --relay-daily 10T", "an amount of bytes is a number");
     usage("get", "NAME:FILE|DIGEST");
     let help = Process::spawn(world.qchat("--help")).outcome();
     help.expect_code(0);

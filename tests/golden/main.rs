@@ -16,14 +16,16 @@ use qchat::wire::codec::{self, HEADER_BYTES};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{
     DialId, Epoch, FileDigest, FileName, FileSize, InviteToken, MessageId, Password, Pattern, PeerKey, PeerName,
-    PrekeyId, Signature, UnixMillis,
+    PrekeyId, Signature, Ticket, UnixMillis,
 };
 use qchat::wire::message::{
     Body, Delivery, ENVELOPE_VERSION, Envelope, EnvelopeHeader, InnerMessage, Offer, Receipt, ReceiptKind,
     SignedMessage, SignedReceipt, Skipped, Text,
 };
 use qchat::wire::refusal::Refusal;
-use qchat::wire::rendezvous::{DialAnnounced, DialGranted, DialRequest};
+use qchat::wire::rendezvous::{
+    Allowance, DialAnnounced, DialGranted, DialRequest, Direct, Grant, PortTicket, Purpose, WhyRelayed,
+};
 use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, MessageAnswer, PeerRequest, ReceivedAnswer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,7 +52,10 @@ fn requests_to_a_directory() {
     let find = |query, after| DirectoryRequest::Find { query, after };
     let cursor = Cursor { name: file_name("a file"), owner: name("bob") };
     let password = Password::parse("correct horse").unwrap();
-    let dial = DialRequest { to: name("bob"), key: key(), candidates: addresses() };
+    let dial =
+        DialRequest { to: name("bob"), key: key(), purpose: Purpose::Talk, candidates: Some(addresses()), relay: true };
+    let fetch = Purpose::Fetch { digest: digest() };
+    let hidden = DialRequest { to: name("bob"), key: key(), purpose: fetch, candidates: None, relay: true };
     golden("request-login-resident", &login(LoginKind::Resident, Some(password), true));
     golden("request-login-errand", &login(LoginKind::Errand { collects: true }, None, false));
     golden("request-put-prekey", &DirectoryRequest::PutPrekey(Box::new(signed_prekey())));
@@ -77,6 +82,13 @@ fn requests_to_a_directory() {
     golden("request-invite", &DirectoryRequest::Invite);
     golden("request-answer-key-request", &DirectoryRequest::AnswerKeyRequest { key: key(), allow: true });
     golden("request-dial", &DirectoryRequest::Dial(dial));
+    golden("request-dial-hidden", &DirectoryRequest::Dial(hidden));
+    golden("request-opened", &DirectoryRequest::Opened { dial: self::dial() });
+    golden("request-ask-consent", &DirectoryRequest::AskConsent { to: name("bob") });
+    let until = Allowance::Until(UnixMillis(1_800_000_000_000));
+    golden("request-allow", &DirectoryRequest::Allow(Grant { to: name("bob"), allowance: until }));
+    golden("request-deny", &DirectoryRequest::Deny { to: name("bob") });
+    golden("request-grants", &DirectoryRequest::Grants { after: Some(name("bob")) });
 }
 
 #[test]
@@ -88,6 +100,7 @@ fn answers_of_a_directory() {
         observed: addresses()[0],
         prekey: Some(PrekeyId::from_bytes([4; 16])),
         waiting: 300,
+        observe: Some(port_ticket()),
     };
     let identity = Identity { name: name("bob"), key: key(), prekey: Some(signed_prekey()), online: true };
     let found = Found { owner: name("bob"), online: true, entry: entry() };
@@ -102,7 +115,16 @@ fn answers_of_a_directory() {
     let session = SessionInfo { kind: LoginKind::Resident, since, address: addresses()[0], this: true };
     answer("reply-sessions", DirectoryReply::Sessions { sessions: vec![session] });
     answer("reply-invited", DirectoryReply::Invited { token, expires: UnixMillis(1_800_000_000_000) });
-    answer("reply-dial-granted", DirectoryReply::DialGranted(DialGranted { dial: dial(), candidates: addresses() }));
+    answer(
+        "reply-dial-granted",
+        DirectoryReply::DialGranted(DialGranted {
+            dial: dial(),
+            direct: Direct::Not(WhyRelayed::NoConsent),
+            relay: Some(port_ticket()),
+        }),
+    );
+    let grants = vec![Grant { to: name("bob"), allowance: Allowance::Once }];
+    answer("reply-grants", DirectoryReply::Grants { grants, more: false });
 }
 
 #[test]
@@ -114,7 +136,17 @@ fn refusals() {
 
 #[test]
 fn pushes_of_a_directory_and_their_answers() {
-    let announced = DialAnnounced { dial: dial(), from: name("alice"), key: key(), candidates: addresses() };
+    let announced = DialAnnounced {
+        dial: dial(),
+        from: name("alice"),
+        key: key(),
+        purpose: Purpose::Fetch { digest: digest() },
+        direct: Direct::Candidates(addresses()),
+        relay: Some(port_ticket()),
+    };
+    golden("push-opened", &DirectoryPush::Opened { dial: dial() });
+    golden("push-consent-asked", &DirectoryPush::ConsentAsked { from: name("alice"), key: key() });
+    golden("push-consent-answered", &DirectoryPush::ConsentAnswered { by: name("alice"), allowed: true });
     let delivery = Delivery { from: name("alice"), envelope: envelope() };
     golden("push-delivery", &DirectoryPush::Delivery(Box::new(delivery)));
     golden("push-dial", &DirectoryPush::Dial(announced));
@@ -129,7 +161,7 @@ fn pushes_of_a_directory_and_their_answers() {
     golden("push-drained", &DirectoryPush::Drained { prekey: Some(PrekeyId::from_bytes([6; 16])) });
     golden::<PushAnswer>("push-reply-receipt", &Ok(PushReply::Receipt(Box::new(receipt()))));
     golden::<PushAnswer>("push-reply-left", &Ok(PushReply::Left));
-    golden::<PushAnswer>("push-reply-candidates", &Ok(PushReply::Candidates(addresses())));
+    golden::<PushAnswer>("push-reply-candidates", &Ok(PushReply::Candidates(Some(addresses()))));
     golden::<PushAnswer>("push-reply-refused", &Err(Refusal::NotAccepted));
 }
 
@@ -246,6 +278,10 @@ fn digest() -> FileDigest {
     FileDigest::from_bytes([5; 32])
 }
 
+fn port_ticket() -> PortTicket {
+    PortTicket { port: 4_434, ticket: Ticket::from_bytes([8; 16]) }
+}
+
 fn dial() -> DialId {
     DialId::from_bytes([6; 16])
 }
@@ -263,7 +299,14 @@ fn addresses() -> Vec<SocketAddr> {
 
 fn entry() -> Entry {
     let size = FileSize::try_from(1_234).unwrap();
-    Entry { name: file_name("ä file.txt"), size, digest: digest(), kind: EntryKind::File, scope: Scope::Everyone }
+    Entry {
+        name: file_name("ä file.txt"),
+        size,
+        digest: digest(),
+        kind: EntryKind::File,
+        scope: Scope::Everyone,
+        hides_address: false,
+    }
 }
 
 /// Shorter than a real one: the bound on the public key is the receiver's business.

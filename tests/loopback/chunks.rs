@@ -73,6 +73,7 @@ async fn every_chunk_of_a_real_upload_has_the_length_of_its_place() {
     alice.share("big", &content).await;
     let (digest, tree) = digest_of(&content);
     let carol = RawClient::registered(&directory, "carol", ERRAND).await;
+    alice.allow("carol").await;
     let connection = carol.dial("alice", alice.key()).await;
     let yes: FetchAnswer = Ok(FetchReply { size: FileSize::try_from(FILE_BYTES as u64).unwrap() });
 
@@ -105,6 +106,7 @@ async fn a_malformed_request_ends_its_stream_only() {
     alice.share("small", b"still served").await;
     let (digest, _) = digest_of(b"still served");
     let carol = RawClient::registered(&directory, "carol", ERRAND).await;
+    alice.allow("carol").await;
     let connection = carol.dial("alice", alice.key()).await;
     for malformed in [&[][..], &[0xff; 4], &[1, 0, 0, 0, 99], &[9, 0, 0, 0, 0], &[0, 0, 0, 0]] {
         let mut stream = connection.open_stream().await.unwrap();
@@ -152,6 +154,7 @@ struct Owner {
     client: RawClient,
     content: Vec<u8>,
     tree: Vec<u8>,
+    open: Option<Connection>,
 }
 
 impl Owner {
@@ -159,34 +162,42 @@ impl Owner {
         let client = RawClient::registered(directory, "mallory", LoginKind::Resident).await;
         let (digest, tree) = digest_of(&content);
         let size = FileSize::try_from(content.len() as u64).unwrap();
-        let entry = Entry { name: file_name("bait"), size, digest, kind: EntryKind::File, scope: Scope::Everyone };
+        let entry = Entry {
+            name: file_name("bait"),
+            size,
+            digest,
+            kind: EntryKind::File,
+            scope: Scope::Everyone,
+            hides_address: false,
+        };
         assert_eq!(client.ask(DirectoryRequest::Publish(entry)).await, Ok(DirectoryReply::Done));
-        Self { client, content, tree: tree.to_bytes() }
+        Self { client, content, tree: tree.to_bytes(), open: None }
     }
 
-    /// Takes dials and lies until it is dropped.
-    async fn serve(&self, lie: Lie) -> Infallible {
+    /// Takes dials and lies until it is dropped. The connection stays for the next lie, since nobody may dial all the
+    /// time.
+    async fn serve(&mut self, lie: Lie) -> Infallible {
         loop {
+            while let Some(connection) = self.open.clone() {
+                match connection.accept_stream().await {
+                    Ok(stream) => self.answer_peer(stream, &connection, lie).await,
+                    Err(_) => self.open = None,
+                }
+            }
             tokio::select! {
                 stream = self.client.connection.accept_stream() => self.answer_directory(stream.unwrap()).await,
-                incoming = self.client.endpoint.accept() => {
-                    let (connection, _) = incoming.unwrap().accept_peer().await.unwrap();
-                    while let Ok(stream) = connection.accept_stream().await {
-                        self.answer_peer(stream, &connection, lie).await;
-                    }
-                }
+                connection = self.client.next_connection() => self.open = Some(connection),
             }
         }
     }
 
     async fn answer_directory(&self, mut stream: Stream) {
         let answer: PushAnswer = match stream.read_frame().await.unwrap() {
-            DirectoryPush::Dial(announced) => {
-                let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-                assert!(self.client.dials.expect(announced, deadline));
-                Ok(PushReply::Candidates(vec![self.client.endpoint.local_address().unwrap()]))
-            }
+            DirectoryPush::Dial(announced) => self.client.expect(announced),
             DirectoryPush::Delivery(_)
+            | DirectoryPush::Opened { .. }
+            | DirectoryPush::ConsentAsked { .. }
+            | DirectoryPush::ConsentAnswered { .. }
             | DirectoryPush::Receipts(_)
             | DirectoryPush::Drained { .. }
             | DirectoryPush::Presence { .. }
@@ -213,7 +224,7 @@ impl Owner {
                 }
             }
             PeerRequest::Message(_) => panic!("nobody writes here"),
-            PeerRequest::Received { .. } | PeerRequest::Receipts(_) => {
+            PeerRequest::Nominate | PeerRequest::Received { .. } | PeerRequest::Receipts(_) => {
                 stream.write_frame(&Ok::<(), Refusal>(())).await.unwrap()
             }
         }
@@ -295,7 +306,7 @@ fn spoil(chunks: &mut Vec<u8>, lie: Lie) {
 async fn no_lie_of_an_owner_becomes_a_file() {
     let directory = TestDirectory::start();
     let alice = TestPeer::join(&directory, "alice").await;
-    let owner = Owner::publishing(&directory, content(FILE_BYTES)).await;
+    let mut owner = Owner::publishing(&directory, content(FILE_BYTES)).await;
     for (lie, kind, refusal) in [
         (Lie::WrongBytes, FailureKind::Integrity, None),
         (Lie::WrongTree, FailureKind::Integrity, None),
@@ -329,7 +340,7 @@ async fn no_lie_of_an_owner_becomes_a_file() {
 async fn what_was_right_before_a_lie_is_kept_for_an_honest_source() {
     let directory = TestDirectory::start();
     let alice = TestPeer::join(&directory, "alice").await;
-    let owner = Owner::publishing(&directory, content(FILE_BYTES)).await;
+    let mut owner = Owner::publishing(&directory, content(FILE_BYTES)).await;
     for (lie, kept) in [(Lie::WrongBytes, None), (Lie::None, Some(2 * GROUP as u64))] {
         let got = tokio::select! {
             never = owner.serve(lie) => match never {},

@@ -126,7 +126,7 @@ async fn an_offer_is_declined_and_then_served_no_more() {
     assert_eq!(declined.unwrap_err().kind, FailureKind::Declined);
     assert_eq!(bob.ask(Command::Offers).await, Ok(Vec::new()));
     let raw = bob.machine.raw_errand().await;
-    assert_eq!(raw.announce("alice", alice.key()).await, Err(Refusal::NotAccepted));
+    assert_eq!(raw.ask_for_dial("alice", alice.key(), true).await, Err(Refusal::NotAccepted));
     assert_eq!(downloaded(&bob), [""; 0]);
 }
 
@@ -139,8 +139,9 @@ async fn an_offered_file_is_not_for_a_third_person() {
     alice.ask(Command::Send { to: name("bob"), path, wait: false }).await.unwrap();
     let (_, digest) = bob.until(offer).await;
     // She cannot even connect while nothing is shared with her, and gets no secret when something is.
-    assert_eq!(carol.announce("alice", alice.key()).await, Err(Refusal::NotAccepted));
+    assert_eq!(carol.ask_for_dial("alice", alice.key(), true).await, Err(Refusal::NotAccepted));
     alice.share("for everyone", b"public").await;
+    alice.allow("carol").await;
     let connection = carol.dial("alice", alice.key()).await;
     for part in [FetchPart::Tree, FetchPart::Groups { first: 0, count: 1 }] {
         let fetch = PeerRequest::Fetch(Fetch { digest, part });
@@ -165,7 +166,7 @@ async fn a_file_that_was_changed_is_not_served() {
     assert_eq!((failure.kind, failure.refusal), (FailureKind::Integrity, Some(Refusal::FileChanged.number())));
     assert!(!bob.machine.downloads().join("a.txt").exists());
     // Shared again it is what it is now.
-    alice.ask(Command::Share { path }).await.unwrap();
+    alice.ask(Command::Share { path, hides_address: false }).await.unwrap();
     bob.get("alice", "a.txt", Collision::Refuse).await.unwrap();
 }
 

@@ -22,13 +22,14 @@ use qchat::wire::codec;
 use qchat::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
 use qchat::wire::ids::{
     DialId, DirectoryFingerprint, FileDigest, FileSize, InviteToken, MessageId, Password, Pattern, PeerKey, PrekeyId,
+    UnixMillis,
 };
 use qchat::wire::limits::{
     FRAME_BYTES_MAX, PASSWORD_BYTES_MAX, PASSWORDS_PER_PREFIX_PER_MINUTE, STRANGER_FRAME_BYTES_MAX,
 };
 use qchat::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind};
 use qchat::wire::refusal::{CloseCode, Refusal};
-use qchat::wire::rendezvous::DialRequest;
+use qchat::wire::rendezvous::{Allowance, DialRequest, Grant, Purpose};
 use qchat::wire::transfer::PEER_ALPN;
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -48,7 +49,14 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
     let prekey = PrekeySecret::generate(&mut OsRandom).publish(identity, &name("mallory"), now_millis());
     let digest = FileDigest::from_bytes([7; 32]);
     let size = FileSize::try_from(300_000).unwrap();
-    let entry = Entry { name: file_name("a file"), size, digest, kind: EntryKind::File, scope: Scope::Everyone };
+    let entry = Entry {
+        name: file_name("a file"),
+        size,
+        digest,
+        kind: EntryKind::File,
+        scope: Scope::Everyone,
+        hides_address: false,
+    };
     let header = EnvelopeHeader {
         version: 1,
         sender: identity.public(),
@@ -78,7 +86,7 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
     let receipt = receipt::sign(identity, said);
     let cursor = Cursor { name: file_name("b"), owner: name("nemo") };
     let query = Query::Substring(Pattern::parse("file").unwrap());
-    let candidates = vec!["192.0.2.1:9".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()];
+    let candidates = Some(vec!["192.0.2.1:9".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()]);
     let requests = vec![
         DirectoryRequest::Login(Box::new(login)),
         DirectoryRequest::PutPrekey(Box::new(prekey)),
@@ -99,10 +107,21 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
         DirectoryRequest::EndOtherSessions,
         DirectoryRequest::DeleteAccount { name: name("nemo") },
         DirectoryRequest::AnswerKeyRequest { key: identity.public(), allow: true },
-        DirectoryRequest::Dial(DialRequest { to: name("nemo"), key: identity.public(), candidates }),
+        DirectoryRequest::Dial(DialRequest {
+            to: name("nemo"),
+            key: identity.public(),
+            purpose: Purpose::Talk,
+            candidates,
+            relay: true,
+        }),
+        DirectoryRequest::Opened { dial: DialId::from_bytes([5; 16]) },
+        DirectoryRequest::AskConsent { to: name("nemo") },
+        DirectoryRequest::Allow(Grant { to: name("nemo"), allowance: Allowance::Until(UnixMillis(1)) }),
+        DirectoryRequest::Deny { to: name("nemo") },
+        DirectoryRequest::Grants { after: Some(name("nemo")) },
     ];
     let kinds: BTreeSet<_> = requests.iter().map(kind_of).collect();
-    assert_eq!(kinds.len(), 17, "there is one of every kind");
+    assert_eq!(kinds.len(), 22, "there is one of every kind");
     requests
 }
 
@@ -462,7 +481,8 @@ async fn shared_by_alice(directory: &TestDirectory) -> (TestPeer, RawClient, std
     let alice = TestPeer::join(directory, "alice").await;
     alice.share("bait", b"public").await;
     let mallory = RawClient::registered(directory, "mallory", ERRAND).await;
-    let address = mallory.announce("alice", alice.key()).await.unwrap().candidates[0];
+    alice.allow("mallory").await;
+    let address = mallory.announce("alice", alice.key()).await.unwrap().direct.candidates()[0];
     (alice, mallory, address)
 }
 
@@ -492,7 +512,7 @@ async fn only_the_announced_key_gets_in() {
     let directory = TestDirectory::start();
     let (alice, mallory, _) = shared_by_alice(&directory).await;
     let granted = mallory.announce("alice", alice.key()).await.unwrap();
-    let (address, dial) = (granted.candidates[0], granted.dial);
+    let (address, dial) = (granted.direct.candidates()[0], granted.dial);
     let thief = RawClient::registered(&directory, "thief", ERRAND).await;
     let turned_away = |dialled: Result<Connection, TransportError>| async {
         match dialled {
@@ -501,12 +521,13 @@ async fn only_the_announced_key_gets_in() {
         }
     };
     // A key that nobody announced, and one that was announced for another dial.
-    turned_away(thief.endpoint.dial(address, dial, alice.key()).await).await;
+    turned_away(thief.dial_at(address, dial, alice.key()).await).await;
+    alice.allow("thief").await;
     thief.announce("alice", alice.key()).await.unwrap();
-    turned_away(thief.endpoint.dial(address, dial, alice.key()).await).await;
+    turned_away(thief.dial_at(address, dial, alice.key()).await).await;
     // A dial announced to somebody else has another key at its other end.
     let other: PeerKey = thief.identity.public();
-    assert!(mallory.endpoint.dial(address, dial, other).await.is_err());
+    assert!(mallory.dial_at(address, dial, other).await.is_err());
     let bob = TestPeer::join(&directory, "bob").await;
     bob.get("alice", "bait", Collision::Refuse).await.unwrap();
 }

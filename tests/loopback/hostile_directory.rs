@@ -146,6 +146,7 @@ fn reply(request: DirectoryRequest, lies: &mut Lies) -> DirectoryReply {
             observed: "127.0.0.1:9".parse().unwrap(),
             prekey: None,
             waiting: 0,
+            observe: None,
         }),
         DirectoryRequest::Identify { .. } => DirectoryReply::Identity(Box::new(lies.bob.clone())),
         DirectoryRequest::PutPrekey(prekey) => {
@@ -163,6 +164,7 @@ fn reply(request: DirectoryRequest, lies: &mut Lies) -> DirectoryReply {
                 digest: FileDigest::from_bytes([5; 32]),
                 kind: EntryKind::File,
                 scope: Scope::Everyone,
+                hides_address: false,
             };
             DirectoryReply::Entries { found: vec![Found { owner: name("bob"), online: true, entry }], more: false }
         }

@@ -9,6 +9,7 @@ mod files;
 mod hostile;
 mod hostile_directory;
 mod links;
+mod paths;
 mod people;
 mod receipts;
 mod redacted;

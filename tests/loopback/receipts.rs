@@ -154,7 +154,7 @@ async fn only_the_recipients_own_receipt_for_this_message_is_an_answer() {
         SignedReceipt { receipt: Receipt { kind: ReceiptKind::Read, ..right }, ..good.clone() },
     ];
     let mut lies: Vec<_> = forged.iter().map(answer).collect();
-    lies.push(Ok(PushReply::Candidates(Vec::new())));
+    lies.push(Ok(PushReply::Candidates(None)));
     for lie in lies {
         delivery(&bob, 1).await.answer(lie).await;
         assert_eq!(closed_with(&bob).await, CloseCode::BadFrame);
@@ -170,7 +170,7 @@ async fn a_push_without_a_message_takes_no_receipt_for_an_answer() {
     let directory = TestDirectory::start();
     let alice = RawClient::registered(&directory, "alice", LoginKind::Resident).await;
     let own = receipt::sign(&alice.identity, said(&alice, &alice, 1, ReceiptKind::Delivered));
-    for lie in [answer(&own), Ok(PushReply::Candidates(Vec::new()))] {
+    for lie in [answer(&own), Ok(PushReply::Candidates(None))] {
         let alice = again(&directory, &alice, "alice", LoginKind::Resident).await;
         next(&alice).await.answer(lie).await;
         assert_eq!(closed_with(&alice).await, CloseCode::BadFrame);

@@ -80,12 +80,18 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
             observed: "127.0.0.1:9".parse().unwrap(),
             prekey: None,
             waiting: 0,
+            observe: None,
         }),
         DirectoryRequest::Who { .. } => DirectoryReply::People { names: vec![name("bob")], more: false },
         DirectoryRequest::Identify { name } => DirectoryReply::Identity(Box::new(identity_of(name.clone(), bob))),
         DirectoryRequest::Find { .. } => DirectoryReply::Entries { found: Vec::new(), more: false },
         DirectoryRequest::Missing { .. } => DirectoryReply::Missing { messages: Vec::new() },
+        DirectoryRequest::Grants { .. } => DirectoryReply::Grants { grants: Vec::new(), more: false },
         DirectoryRequest::PutPrekey(_)
+        | DirectoryRequest::Opened { .. }
+        | DirectoryRequest::AskConsent { .. }
+        | DirectoryRequest::Allow(_)
+        | DirectoryRequest::Deny { .. }
         | DirectoryRequest::Receipts { .. }
         | DirectoryRequest::Deliver { .. }
         | DirectoryRequest::Publish(_)
@@ -124,8 +130,19 @@ async fn every_request_of_a_real_peer_has_a_stream_of_its_own() {
     let mut kinds: Vec<_> = requests.iter().map(kind_of).collect();
     assert_eq!(kinds[0], "login");
     kinds.sort_unstable();
-    // She identifies bob twice: to pin his key, and to fetch the prekey.
-    let expected =
-        ["deliver", "deliver", "find", "identify", "identify", "login", "publish", "put prekey", "unpublish", "who"];
+    // She identifies bob twice: to pin his key, and to fetch the prekey. The grants are compared with her own at login.
+    let expected = [
+        "deliver",
+        "deliver",
+        "find",
+        "grants",
+        "identify",
+        "identify",
+        "login",
+        "publish",
+        "put prekey",
+        "unpublish",
+        "who",
+    ];
     assert_eq!(kinds, expected);
 }

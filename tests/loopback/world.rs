@@ -7,32 +7,35 @@ use std::net::SocketAddr;
 use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qchat::clock::now_millis;
 use qchat::directory::invitations::Admission as Whom;
 use qchat::directory::invitations::Admission::{InviteOnly, Open};
+use qchat::directory::relay::{RelayPorts, RelaySettings};
 use qchat::directory::server::{Directory, DirectoryError, Settings};
-use qchat::peer::context::Account;
+use qchat::peer::context::{Account, PathChoice};
 use qchat::peer::directory_link::{Admission, DirectoryAddress, LoginFailure};
 use qchat::peer::driver::Peer;
 use qchat::peer::event::Event;
 use qchat::peer::failure::Failure;
-use qchat::peer::handle::{Command, PeerHandle, Source};
+use qchat::peer::handle::{Command, PeerHandle, Source, Term};
 use qchat::seal::identity::{IdentityKey, Label, login_statement};
 use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
 use qchat::storage::partial_file::Collision;
 use qchat::storage::profile::{Home, Profile, make_private_folder};
-use qchat::transport::connection::Connection;
+use qchat::transport::connection::{Connection, TransportError};
 use qchat::transport::endpoint::Endpoint;
-use qchat::transport::tuning::Network;
+use qchat::transport::tuning::{HANDSHAKE_DEADLINE, Network};
 use qchat::transport::verify::AnnouncedDials;
 use qchat::wire::account::{Identity, LoggedIn, Login, LoginKind};
-use qchat::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
-use qchat::wire::ids::{DirectoryFingerprint, FileName, InviteToken, Password, PeerKey, PeerName};
+use qchat::wire::datagram::Datagram;
+use qchat::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use qchat::wire::ids::{DialId, DirectoryFingerprint, FileName, InviteToken, Password, PeerKey, PeerName};
 use qchat::wire::refusal::Refusal;
-use qchat::wire::rendezvous::{DialGranted, DialRequest};
+use qchat::wire::rendezvous::{DialAnnounced, DialGranted, DialRequest, Purpose};
+use qchat::wire::transfer::{PeerRequest, ReceivedAnswer};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::{JoinError, JoinSet};
@@ -111,6 +114,7 @@ impl TestDirectory {
             admission,
             limits: Default::default(),
             network: Network::default(),
+            relay: RelaySettings { ports: RelayPorts::Any(4), ..Default::default() },
         };
         Directory::start(settings).unwrap()
     }
@@ -206,6 +210,7 @@ impl Machine {
             kind,
             collects_mail: kind == LoginKind::Resident,
             sends_read_receipts: true,
+            paths: PathChoice::Any,
         };
         let peer = in_time(Peer::start(account, self.profile.clone(), &admission, Network::default())).await?;
         let handle = peer.handle();
@@ -326,8 +331,13 @@ impl TestPeer {
     /// Writes a file and publishes it.
     pub(crate) async fn share(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.machine.file(name, content);
-        self.ask(Command::Share { path: path.clone() }).await.unwrap();
+        self.ask(Command::Share { path: path.clone(), hides_address: false }).await.unwrap();
         path
+    }
+
+    /// Lets somebody connect directly.
+    pub(crate) async fn allow(&self, text: &str) {
+        self.ask(Command::Allow { to: name(text), term: Term::Always }).await.unwrap();
     }
 
     /// Fetches a published file into the folder of downloads.
@@ -434,19 +444,73 @@ impl RawClient {
         }
     }
 
-    /// Has a dial announced to somebody.
+    /// Has a dial announced to somebody who allows it, without the relay.
     pub(crate) async fn announce(&self, to: &str, key: PeerKey) -> Result<DialGranted, Refusal> {
-        let request = DialRequest { to: name(to), key, candidates: Vec::new() };
+        self.ask_for_dial(to, key, false).await
+    }
+
+    /// Asks for a dial to talk, also through the relay if that is said.
+    pub(crate) async fn ask_for_dial(&self, to: &str, key: PeerKey, relay: bool) -> Result<DialGranted, Refusal> {
+        let request = DialRequest { to: name(to), key, purpose: Purpose::Talk, candidates: Some(Vec::new()), relay };
         match self.ask(DirectoryRequest::Dial(request)).await? {
             DirectoryReply::DialGranted(granted) => Ok(granted),
             other => panic!("a dial was answered with {other:?}"),
         }
     }
 
-    /// Connects to somebody's peer as peers do.
+    /// Connects to somebody's peer. It does not punch, so only this side dials.
     pub(crate) async fn dial(&self, to: &str, key: PeerKey) -> Connection {
         let granted = self.announce(to, key).await.unwrap();
-        in_time(self.endpoint.dial(granted.candidates[0], granted.dial, key)).await.unwrap()
+        let connection = in_time(self.dial_at(granted.direct.candidates()[0], granted.dial, key)).await.unwrap();
+        self.agree_on(&connection, key).await;
+        connection
+    }
+
+    /// Expects a dial that the directory has announced, and says where.
+    pub(crate) fn expect(&self, announced: DialAnnounced) -> PushAnswer {
+        assert!(self.dials.expect(announced, Instant::now() + Duration::from_secs(30)));
+        Ok(PushReply::Candidates(Some(vec![self.endpoint.local_address().unwrap()])))
+    }
+
+    /// Waits for the next connection. Until it comes, whoever punches is punched: then it dials.
+    pub(crate) async fn next_connection(&self) -> Connection {
+        loop {
+            tokio::select! {
+                incoming = self.endpoint.accept() => {
+                    let (connection, announced) = in_time(incoming.unwrap().accept_peer()).await.unwrap();
+                    self.agree_on(&connection, announced.key).await;
+                    return connection;
+                }
+                punch = self.endpoint.receive_datagram() => {
+                    let (from, punch) = punch.unwrap();
+                    if let Datagram::Punch { .. } = punch {
+                        self.endpoint.send_datagram(from, &punch, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Agrees with the other side that a connection is the one to use: the smaller key says so.
+    async fn agree_on(&self, connection: &Connection, key: PeerKey) {
+        if self.identity.public() < key {
+            let answer: ReceivedAnswer = in_time(connection.request(&PeerRequest::Nominate)).await.unwrap();
+            assert_eq!(answer, Ok(()));
+        } else {
+            let mut stream = in_time(connection.accept_stream()).await.unwrap();
+            assert_eq!(in_time(stream.read_frame::<PeerRequest>()).await.unwrap(), PeerRequest::Nominate);
+            stream.answer(&ReceivedAnswer::Ok(())).await;
+        }
+    }
+
+    /// Connects to a peer at an address, whatever the directory says.
+    pub(crate) async fn dial_at(
+        &self,
+        address: SocketAddr,
+        dial: DialId,
+        key: PeerKey,
+    ) -> Result<Connection, TransportError> {
+        self.endpoint.dial(address, dial, key, HANDSHAKE_DEADLINE, None).await
     }
 
     /// Publishes a new prekey.
@@ -472,6 +536,11 @@ pub(crate) fn kind_of(request: &DirectoryRequest) -> &'static str {
         DirectoryRequest::Unpublish { .. } => "unpublish",
         DirectoryRequest::Find { .. } => "find",
         DirectoryRequest::Dial(_) => "dial",
+        DirectoryRequest::Opened { .. } => "opened",
+        DirectoryRequest::AskConsent { .. } => "ask consent",
+        DirectoryRequest::Allow(_) => "allow",
+        DirectoryRequest::Deny { .. } => "deny",
+        DirectoryRequest::Grants { .. } => "grants",
         DirectoryRequest::AnswerKeyRequest { .. } => "answer key request",
         DirectoryRequest::Invite => "invite",
         DirectoryRequest::ChangePassword { .. } => "change password",

@@ -1,11 +1,14 @@
 //! One directory and five peers in one thread, with a virtual clock and seeded faults, made of the machines that the
 //! program is made of: `protocol::{conversation, lanes, mailbox, prekeys}` on tables in memory. The auditor judges.
 //!
+//! And, in `nat*.rs`, two peers with `protocol::rendezvous` behind NATs, with a relay.
+//!
 //! A failure prints its seed and the last events. By hand:
 //!
 //! ```text
-//! SIMULATION_SEED=17 cargo nextest run --test simulation by_hand --run-ignored all
-//! SIMULATION_SEEDS=200 SIMULATION_MESSAGES=10000 cargo nextest run --release --test simulation by_hand --run-ignored all
+//! SIMULATION_SEED=17 cargo nextest run --test simulation runs::by_hand --run-ignored all
+//! SIMULATION_SEEDS=200 SIMULATION_MESSAGES=10000 cargo nextest run --release --test simulation runs::by_hand --run-ignored all
+//! SIMULATION_SEEDS=200 cargo nextest run --release --test simulation nat_runs::by_hand --run-ignored all
 //! ```
 
 #[path = "../auditor/mod.rs"]
@@ -13,6 +16,8 @@ mod auditor;
 
 mod directory;
 mod disk;
+mod nat;
+mod nat_world;
 mod network;
 mod peer;
 mod receiving;
@@ -23,5 +28,6 @@ mod shelf;
 mod weather;
 mod world;
 
+mod nat_runs;
 mod regressions;
 mod runs;

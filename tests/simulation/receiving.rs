@@ -45,7 +45,9 @@ impl Peer {
                 self.came(scene, self.people[&sender].clone(), message, reply);
             }
             PeerRequest::Receipts(receipts) => self.write(scene, Work::TakeReceipts { receipts, reply }),
-            PeerRequest::Fetch(_) | PeerRequest::Received { .. } => unreachable!("no files here"),
+            PeerRequest::Nominate | PeerRequest::Fetch(_) | PeerRequest::Received { .. } => {
+                unreachable!("no files here")
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use tokio::net::UnixStream;
 use crate::cli::args::{Admin, AdminAction, SessionsAction, UserAction};
 use crate::cli::output::Output;
 use crate::cli::settings::data_folder;
+use crate::cli::sizes;
 use crate::directory::admin::{AdminRequest, AdminRow, SOCKET};
 use crate::lines;
 use crate::peer::directory_link::DirectoryAddress;
@@ -51,6 +52,7 @@ fn request(action: AdminAction) -> (AdminRequest, Option<PeerName>, Option<Strin
         AdminAction::User { action: UserAction::Enable { name } } => AdminRequest::Enable { name },
         AdminAction::User { action: UserAction::Delete { name } } => AdminRequest::Delete { name },
         AdminAction::User { action: UserAction::ResetPassword { name } } => AdminRequest::ResetPassword { name },
+        AdminAction::Relay => AdminRequest::Relay,
         AdminAction::Sessions { action: None } => AdminRequest::Sessions,
         AdminAction::Sessions { action: Some(SessionsAction::End { name }) } => AdminRequest::EndSessions { name },
     };
@@ -77,6 +79,37 @@ fn sentence(row: AdminRow, invited: Option<&PeerName>, host: Option<&str>) -> St
             let token = InviteToken::parse(&token).ok();
             DirectoryAddress { host, port: address.port() }.link(invited, fingerprint, token.as_ref())
         }
+        AdminRow::Relayed { asker, asked, joined, bytes, age_seconds, idle_seconds, .. } => {
+            let state = if joined { "both there" } else { "waiting" };
+            let bytes = sizes::words(bytes);
+            format!("{asker} -> {asked}  {state}  {bytes}  open {age_seconds} s  idle {idle_seconds} s")
+        }
+        AdminRow::Relay { ports, .. } if ports.is_empty() => "the relay is off".to_owned(),
+        AdminRow::Relay { counters: c, .. } => format!(
+            "since the start\n\
+             sessions   {} opened, {} refused, {} joined by both, {} expired\n\
+             forwarded  {} datagrams, {}\n\
+             dropped    {} unknown source, {} not joined, {} not sent, {} malformed\n\
+             budgets    {} over rate, {} over day, {} over total\n\
+             tickets    {} replayed, {} bad, {} bad echo, {} address in use",
+            c.opened,
+            c.refused,
+            c.joined,
+            c.expired,
+            c.forwarded_datagrams,
+            sizes::words(c.forwarded_bytes),
+            c.dropped_unknown_source,
+            c.dropped_not_joined,
+            c.dropped_not_sent,
+            c.dropped_malformed,
+            c.dropped_over_rate,
+            c.dropped_over_day,
+            c.dropped_over_total,
+            c.dropped_replayed_ticket,
+            c.dropped_bad_ticket,
+            c.dropped_bad_echo,
+            c.dropped_address_in_use,
+        ),
         AdminRow::Done | AdminRow::Refused { .. } => String::new(),
     }
 }

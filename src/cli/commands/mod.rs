@@ -2,6 +2,7 @@
 
 mod admin;
 mod demo;
+mod doctor;
 mod identity;
 mod look_back;
 mod peer;
@@ -44,6 +45,7 @@ async fn dispatch(verb: Verb, output: &Arc<Output>) -> Result<(), Failure> {
         Verb::Serve(serve) => serve::run(serve, output).await,
         Verb::Peer(peer) => peer::run(peer, output).await,
         Verb::Admin(admin) => admin::run(admin, output).await,
+        Verb::Doctor(args) => doctor::run(args, output).await,
         Verb::Demo(demo) => demo::run(demo, output).await,
         Verb::ExportIdentity(args) => identity::export(args, output),
         Verb::ImportIdentity(args) => identity::import(args, output),

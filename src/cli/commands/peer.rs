@@ -234,7 +234,12 @@ impl Face {
     async fn run(&mut self, command: Command) {
         let lists = matches!(
             command,
-            Command::Who | Command::Find { .. } | Command::Shared | Command::Offers | Command::History { .. }
+            Command::Who
+                | Command::Find { .. }
+                | Command::Shared
+                | Command::Allowed
+                | Command::Offers
+                | Command::History { .. }
         );
         let mut rows = self.handle.run(command).await;
         let (output, names) = (self.output.clone(), self.names.clone());

@@ -11,6 +11,7 @@ use crate::cli::output::Output;
 use crate::cli::settings::data_folder;
 use crate::directory::gate::Limits;
 use crate::directory::invitations::Admission;
+use crate::directory::relay::RelaySettings;
 use crate::directory::server::{Directory, DirectoryError, Settings};
 use crate::peer::directory_link::DirectoryAddress;
 use crate::peer::failure::{Failure, FailureKind};
@@ -27,10 +28,13 @@ pub(super) struct Listening {
     pub(super) fingerprint: DirectoryFingerprint,
     /// What people give to `--server`.
     pub(super) link: String,
+    /// The UDP ports at which it relays; none when it does not.
+    pub(super) relay_ports: Vec<u16>,
 }
 
 /// Runs a directory until SIGINT or SIGTERM.
 pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
+    let relay = relay(&args);
     let data = match args.data {
         Some(data) => data,
         None => data_folder("qchat-directory")?,
@@ -44,16 +48,19 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
         new_accounts_per_hour: args.new_accounts_per_hour.unwrap_or(default.new_accounts_per_hour),
     };
     let network = Network { segmentation_offload: !args.no_gso };
-    let settings = Settings { listen: args.listen, certificate_folder: args.cert, data, admission, limits, network };
+    let (listen, certificate_folder) = (args.listen, args.cert);
+    let settings = Settings { listen, certificate_folder, data, admission, limits, network, relay };
     let directory = Directory::start(settings).map_err(failure)?;
     let (address, fingerprint) = (directory.local_address(), directory.fingerprint());
     let host = args.public_host.unwrap_or_else(|| directory.reachable_ip().to_string());
     let token = directory.first_invitation().await.map_err(failure)?;
     let link = DirectoryAddress { host, port: address.port() }.link(None, fingerprint, token.as_ref());
+    let relay_ports = directory.relay_ports();
     if output.is_json() {
-        output.json(&Listening { address, fingerprint, link });
+        output.json(&Listening { address, fingerprint, link, relay_ports });
     } else {
-        output.line(&format!("key   {fingerprint}\nlink  {link}\nlistening on {address}"));
+        let relay = runs(&relay_ports);
+        output.line(&format!("key   {fingerprint}\nlink  {link}\nrelay {relay}\nlistening on {address}"));
     }
     let stdin_closed = args.stop_with_stdin;
     directory
@@ -62,6 +69,28 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
         })
         .await
         .map_err(failure)
+}
+
+fn relay(args: &Serve) -> RelaySettings {
+    let mut relay = RelaySettings { ports: args.relay_ports.unwrap_or_default(), ..RelaySettings::default() };
+    let limits = &mut relay.limits;
+    limits.sessions = args.relay_sessions.unwrap_or(limits.sessions);
+    limits.bytes_per_second = args.relay_rate.unwrap_or(limits.bytes_per_second);
+    limits.bytes_per_day = args.relay_daily.unwrap_or(limits.bytes_per_day);
+    limits.total_bytes_per_second = args.relay_rate_total.unwrap_or(limits.total_bytes_per_second);
+    relay
+}
+
+/// Ports as people open them in a firewall: `UDP ports 4434-4449`.
+fn runs(ports: &[u16]) -> String {
+    let mut sorted = ports.to_vec();
+    sorted.sort_unstable();
+    let runs = sorted.chunk_by(|one, next| one.checked_add(1) == Some(*next)).filter_map(|run| {
+        let (first, last) = (run.first()?, run.last()?);
+        Some(if first == last { first.to_string() } else { format!("{first}-{last}") })
+    });
+    let runs: Vec<_> = runs.collect();
+    if runs.is_empty() { "off".to_owned() } else { format!("UDP ports {}", runs.join(", ")) }
 }
 
 async fn stdin_ended() {
@@ -74,6 +103,22 @@ fn failure(error: DirectoryError) -> Failure {
     let failure = Failure::new(FailureKind::Other, error.to_string());
     match error {
         DirectoryError::InUse { .. } => failure.hint("each directory needs a folder of its own: --data DIR"),
+        DirectoryError::RelayPort(_) => {
+            failure.hint("choose others with --relay-ports A-B, or relay nothing with --relay-ports off")
+        }
         _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_printed_as_runs() {
+        let check = |ports: &[u16], expected: &str| assert_eq!(runs(ports), expected);
+        check(&[], "off");
+        check(&[4434], "UDP ports 4434");
+        check(&[4436, 4434, 4435, 65_535, 9], "UDP ports 9, 4434-4436, 65535");
     }
 }

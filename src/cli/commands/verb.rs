@@ -14,6 +14,7 @@ use crate::cli::output::Output;
 use crate::cli::prompt;
 use crate::cli::settings::Settings;
 use crate::cli::words;
+use crate::peer::context::PathChoice;
 use crate::peer::driver::Peer;
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
@@ -35,10 +36,12 @@ pub(super) async fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
 fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
     Ok(match verb {
         Verb::Who(args) => (vec![Command::Who], args.login),
+        Verb::Status(args) => (vec![Command::Status], args.login),
         Verb::Find(args) => (vec![Command::Find { pattern: args.pattern }], args.login),
         Verb::Shared(args) => (vec![Command::Shared], args.login),
         Verb::Share(args) => {
-            let share = |path| Ok(Command::Share { path: absolute(path)? });
+            let hides_address = args.hide_address;
+            let share = |path| Ok(Command::Share { path: absolute(path)?, hides_address });
             (args.paths.into_iter().map(share).collect::<Result<_, Failure>>()?, args.login)
         }
         Verb::Unshare(args) => (args.names.into_iter().map(|name| Command::Unshare { name }).collect(), args.login),
@@ -58,6 +61,10 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         }
         Verb::Verify(args) => (vec![Command::Verify { name: args.name, mark: args.mark }], args.login),
         Verb::Trust(args) => (vec![Command::Trust { name: args.name }], args.login),
+        Verb::Connect(args) => (vec![Command::Connect { to: args.name, wait: true }], args.login),
+        Verb::Allow(args) => (vec![Command::Allow { to: args.name, term: args.term }], args.login),
+        Verb::Deny(args) => (vec![Command::Deny { to: args.name }], args.login),
+        Verb::Allowed(args) => (vec![Command::Allowed], args.login),
         Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
         Verb::Account(args) => account(args.action)?,
         Verb::Admin(_)
@@ -66,6 +73,7 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         | Verb::Audit(_)
         | Verb::Serve(_)
         | Verb::Peer(_)
+        | Verb::Doctor(_)
         | Verb::Demo(_)
         | Verb::ExportIdentity(_)
         | Verb::ImportIdentity(_) => {
@@ -129,6 +137,11 @@ async fn run_all(commands: Vec<Command>, settings: &Settings, output: &Output) -
     let socket = settings.home.local_socket(fingerprint, &settings.user);
     let shares = commands.iter().any(|command| matches!(command, Command::Share { .. }));
     if let Some(first) = LocalPeer::connect(&socket).await? {
+        if settings.paths != PathChoice::Any {
+            let text = "your peer runs here, and it decides whether connections are direct or relayed";
+            return Err(Failure::new(FailureKind::Usage, text)
+                .hint("start it with --direct-only or --relay-only, or leave that out here"));
+        }
         return through_resident(commands, &socket, first, output).await;
     }
     let waits = commands.iter().any(|command| matches!(command, Command::Send { .. }));
@@ -244,6 +257,8 @@ fn is_talk(event: &Event) -> bool {
             | Event::Queued { .. }
             | Event::Offered { .. }
             | Event::Note { .. }
+            | Event::Asked { .. }
+            | Event::Connected { .. }
             | Event::Sent { .. }
             | Event::KeyChanged { .. }
     )

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::sqlite::{account_key, column, decoded, encoded, one, parsed, refused};
-use super::{Account, StoreError, returned};
+use super::{Account, StoreError, grants, returned};
 use crate::protocol::lockout::{Remembered, Source};
 use crate::protocol::source::SourcePrefix;
 use crate::wire::ids::{PeerKey, PeerName, UnixMillis};
@@ -120,6 +120,7 @@ pub(super) fn replace_key(
     if replaced == 0 {
         return refused(Refusal::Busy);
     }
+    grants::forget(sql, name)?;
     sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
     sql.execute("DELETE FROM key_change WHERE name = ?1 AND old_key = ?2", params![name.as_str(), new.as_bytes()])?;
     sql.execute(
@@ -146,6 +147,7 @@ pub(super) fn take_back(
         return refused(Refusal::PasswordNeeded);
     };
     sql.execute("UPDATE account SET key = ?2 WHERE name = ?1", params![name.as_str(), key.as_bytes()])?;
+    grants::forget(sql, name)?;
     sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
     // This key is the account's again; those that came after it were not its owner's.
     sql.execute(

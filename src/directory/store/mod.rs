@@ -4,6 +4,8 @@
 pub mod sqlite;
 
 mod accounts;
+mod catalogue;
+mod grants;
 mod receipts;
 mod returned;
 mod shelf;
@@ -13,9 +15,10 @@ use async_trait::async_trait;
 use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, Query};
-use crate::wire::ids::{Epoch, FileName, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
+use crate::wire::ids::{Epoch, FileDigest, FileName, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
 use crate::wire::message::{Delivery, Envelope, SignedReceipt};
 use crate::wire::refusal::Refusal;
+use crate::wire::rendezvous::Grant;
 
 /// Why the store did not do what was asked. Nothing was changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,7 +181,8 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets invitations that ended before a time, and says how many.
     async fn expire_invitations(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
-    /// Binds a new key to an account, forgets the old key's prekey and notes when it was replaced. Envelopes that are
+    /// Binds a new key to an account, forgets the old key's prekey and all grants given by and to the account, and notes
+    /// when it was replaced. Envelopes that are
     /// sealed to another key go back to their senders, who are named. Refused with `Busy` when the old key is not the
     /// account's any more, or the account is kept out.
     async fn replace_key(
@@ -192,8 +196,8 @@ pub trait Store: Send + Sync + 'static {
     /// When a key was replaced, if it was the account's once.
     async fn replaced_at(&self, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError>;
 
-    /// Makes a key that was replaced since a time the account's again; what came after it may not undo that, and what is
-    /// sealed to it goes back to its senders, who are named. Refused with `PasswordNeeded` when it was not replaced
+    /// Makes a key that was replaced since a time the account's again; what came after it may not undo that, grants given
+    /// by and to the account are forgotten, and what is sealed to it goes back to its senders, who are named. Refused with `PasswordNeeded` when it was not replaced
     /// since then.
     async fn take_back(
         &self,
@@ -304,6 +308,37 @@ pub trait Store: Send + Sync + 'static {
 
     /// Searches the catalogue.
     async fn find(&self, query: Query, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError>;
+
+    /// Whether an owner publishes a file to everyone and does not hide where it is. When one entry of the same bytes hides
+    /// that, all do.
+    async fn publishes_openly(&self, owner: &PeerName, digest: FileDigest) -> Result<bool, StoreError>;
+
+    /// Lets a person learn an account's address, in the place of what it allowed them before. Refused with `SessionEnded`
+    /// when the key is not the account's, with `UnknownName` when there is no such person, and with `Busy` when the
+    /// account has allowed too many.
+    async fn allow(&self, granter: &PeerName, key: PeerKey, grant: Grant, now: UnixMillis) -> Result<(), StoreError>;
+
+    /// Takes that back, if there was anything; refused with `SessionEnded` when the key is not the account's.
+    async fn deny(&self, granter: &PeerName, key: PeerKey, grantee: &PeerName) -> Result<(), StoreError>;
+
+    /// Who may learn an account's address now, by name, after one.
+    async fn grants(
+        &self,
+        granter: &PeerName,
+        after: Option<PeerName>,
+        limit: usize,
+        now: UnixMillis,
+    ) -> Result<Vec<Grant>, StoreError>;
+
+    /// Whether a person may learn an account's address now. Uses nothing up.
+    async fn may_dial(&self, granter: &PeerName, grantee: &PeerName, now: UnixMillis) -> Result<bool, StoreError>;
+
+    /// Says the same, and what was allowed once is gone after it: of several who use it at a time, one is told that it
+    /// may.
+    async fn use_grant(&self, granter: &PeerName, grantee: &PeerName, now: UnixMillis) -> Result<bool, StoreError>;
+
+    /// Forgets what was allowed up to a time that is over, and says how many.
+    async fn expire_grants(&self, now: UnixMillis) -> Result<usize, StoreError>;
 
     /// Waits until all that was asked for is done and the database is closed; nothing can be asked for after it.
     async fn close(&self);

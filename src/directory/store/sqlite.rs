@@ -11,16 +11,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Account, Expired, Page, Returned, Standing, Store, StoreError, Waiting, WaitingReceipt};
-use super::{accounts, receipts, returned, shelf};
+use super::{accounts, catalogue, grants, receipts, returned, shelf};
 use crate::database::{Database, DatabaseError};
 use crate::protocol::lockout::Remembered;
 use crate::wire::account::SignedPrekey;
-use crate::wire::catalog::{Cursor, Entry, EntryKind, Query, Scope};
+use crate::wire::catalog::{Cursor, Entry, Query};
 use crate::wire::codec;
-use crate::wire::ids::{Epoch, FileDigest, FileName, FileSize, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
-use crate::wire::limits::SHARES_PER_ACCOUNT_MAX;
+use crate::wire::ids::{Epoch, FileDigest, FileName, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
 use crate::wire::message::{Envelope, SignedReceipt};
 use crate::wire::refusal::Refusal;
+use crate::wire::rendezvous::Grant;
 
 /// Times are Unix milliseconds, ids are their bytes, blobs are `wire::codec::encode`.
 const MIGRATIONS: &[&str] = &[
@@ -148,6 +148,21 @@ CREATE INDEX receipt_age ON receipt (stored_at);
 
 -- The number of the refusal; until now there was one reason only.
 ALTER TABLE returned ADD COLUMN refusal INTEGER NOT NULL DEFAULT 23;
+",
+    "
+-- Who may learn whose address: once, until a time, or always.
+CREATE TABLE grants (
+    granter   TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    grantee   TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+    allowance TEXT NOT NULL CHECK (allowance IN ('once', 'until', 'always')),
+    ends_at   INTEGER,
+    PRIMARY KEY (granter, grantee)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX grants_to ON grants (grantee);
+CREATE INDEX grants_end ON grants (ends_at) WHERE ends_at IS NOT NULL;
+
+-- Whether a file is to be fetched through the relay only.
+ALTER TABLE share ADD COLUMN hides_address INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 
@@ -439,7 +454,7 @@ impl Store for SqliteStore {
 
     async fn publish(&self, owner: &PeerName, entry: Entry, now: UnixMillis) -> Result<(), StoreError> {
         let owner = owner.clone();
-        self.run(move |sql| publish(sql, &owner, &entry, now)).await
+        self.run(move |sql| catalogue::publish(sql, &owner, &entry, now)).await
     }
 
     async fn unpublish(&self, owner: &PeerName, name: &FileName) -> Result<(), StoreError> {
@@ -453,7 +468,47 @@ impl Store for SqliteStore {
     }
 
     async fn find(&self, query: Query, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
-        self.run(move |sql| find(sql, &query, after.as_ref(), limit)).await
+        self.run(move |sql| catalogue::find(sql, &query, after.as_ref(), limit)).await
+    }
+
+    async fn publishes_openly(&self, owner: &PeerName, digest: FileDigest) -> Result<bool, StoreError> {
+        let owner = owner.clone();
+        self.run(move |sql| catalogue::publishes_openly(sql, &owner, digest)).await
+    }
+
+    async fn allow(&self, granter: &PeerName, key: PeerKey, grant: Grant, now: UnixMillis) -> Result<(), StoreError> {
+        let granter = granter.clone();
+        self.run(move |sql| grants::allow(sql, &granter, key, &grant, now)).await
+    }
+
+    async fn deny(&self, granter: &PeerName, key: PeerKey, grantee: &PeerName) -> Result<(), StoreError> {
+        let (granter, grantee) = (granter.clone(), grantee.clone());
+        self.run(move |sql| grants::deny(sql, &granter, key, &grantee)).await
+    }
+
+    async fn grants(
+        &self,
+        granter: &PeerName,
+        after: Option<PeerName>,
+        limit: usize,
+        now: UnixMillis,
+    ) -> Result<Vec<Grant>, StoreError> {
+        let granter = granter.clone();
+        self.run(move |sql| grants::page(sql, &granter, after.as_ref(), limit, now)).await
+    }
+
+    async fn may_dial(&self, granter: &PeerName, grantee: &PeerName, now: UnixMillis) -> Result<bool, StoreError> {
+        let (granter, grantee) = (granter.clone(), grantee.clone());
+        self.run(move |sql| Ok(grants::valid(sql, &granter, &grantee, now)?.is_some())).await
+    }
+
+    async fn use_grant(&self, granter: &PeerName, grantee: &PeerName, now: UnixMillis) -> Result<bool, StoreError> {
+        let (granter, grantee) = (granter.clone(), grantee.clone());
+        self.run(move |sql| grants::use_up(sql, &granter, &grantee, now)).await
+    }
+
+    async fn expire_grants(&self, now: UnixMillis) -> Result<usize, StoreError> {
+        self.run(move |sql| Ok(sql.execute("DELETE FROM grants WHERE ends_at <= ?1", [now.0.cast_signed()])?)).await
     }
 
     async fn close(&self) {
@@ -497,121 +552,6 @@ fn put_prekey(sql: &Connection, signed: &SignedPrekey) -> Result<(), StoreError>
     Ok(())
 }
 
-fn publish(sql: &Connection, owner: &PeerName, entry: &Entry, now: UnixMillis) -> Result<(), StoreError> {
-    // An entry of the same name is replaced, so it does not count.
-    let others = "SELECT count(*) FROM share WHERE owner = ?1 AND name != ?2";
-    let others: Option<i64> = one(sql, others, [owner.as_str(), entry.name.as_str()])?;
-    if others.is_some_and(|others| others.cast_unsigned() >= SHARES_PER_ACCOUNT_MAX) {
-        return refused(Refusal::TooManyShares);
-    }
-    sql.prepare_cached(
-        "INSERT INTO share (owner, name, size, digest, kind, scope, published_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (owner, name) DO UPDATE SET size = excluded.size, digest = excluded.digest, kind = excluded.kind,
-             scope = excluded.scope, published_at = excluded.published_at",
-    )?
-    .execute(params![
-        owner.as_str(),
-        entry.name.as_str(),
-        entry.size.bytes().cast_signed(),
-        entry.digest.as_bytes(),
-        kind_text(entry.kind),
-        scope_text(entry.scope),
-        now.0.cast_signed()
-    ])?;
-    Ok(())
-}
-
-fn find(sql: &Connection, query: &Query, after: Option<&Cursor>, limit: usize) -> Result<Page, StoreError> {
-    // No name and no owner is empty, so the first page begins after two empty texts.
-    let (name, owner) = after.map_or(("", ""), |cursor| (cursor.name.as_str(), cursor.owner.as_str()));
-    match query {
-        // lower() knows ASCII only, and instr() no wildcards: both are what the query means.
-        Query::Substring(pattern) => {
-            let matches = "instr(lower(name), lower(?3)) > 0";
-            page(sql, "share_by_name", matches, params![name, owner, pattern.as_str()], limit)
-        }
-        Query::Exact { owner: of, name: exact } => {
-            let matches = "name = ?3 AND owner = ?4";
-            page(sql, "share_by_name", matches, params![name, owner, exact.as_str(), of.as_str()], limit)
-        }
-        Query::Owner(of) => {
-            let sql_by_owner = "SELECT owner, name, size, digest, kind, scope FROM share
-                 WHERE (name, owner) > (?1, ?2) AND owner = ?3 ORDER BY name";
-            entries(sql, sql_by_owner, params![name, owner, of.as_str()], limit)
-        }
-        Query::Digest(digest) => {
-            page(sql, "share_by_digest", "digest = ?3", params![name, owner, digest.as_bytes()], limit)
-        }
-    }
-}
-
-/// Reads matching entries in the order of an index, so that nothing is sorted and what lies behind the page not read.
-fn page(
-    sql: &Connection,
-    index: &'static str,
-    matches: &'static str,
-    values: impl Params,
-    limit: usize,
-) -> Result<Page, StoreError> {
-    let query = format!(
-        "SELECT owner, name, size, digest, kind, scope FROM share INDEXED BY {index}
-         WHERE (name, owner) > (?1, ?2) AND {matches} ORDER BY name, owner"
-    );
-    entries(sql, &query, values, limit)
-}
-
-fn entries(sql: &Connection, query: &str, values: impl Params, limit: usize) -> Result<Page, StoreError> {
-    let mut statement = sql.prepare_cached(query)?;
-    let mut rows = statement.query(values)?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        match entry_row(row) {
-            Ok(_) if entries.len() == limit => return Ok(Page { entries, more: true }),
-            Ok(entry) => entries.push(entry),
-            Err(error) => tracing::error!(%error, "catalogue entry skipped"),
-        }
-    }
-    Ok(Page { entries, more: false })
-}
-
-fn entry_row(row: &Row<'_>) -> Result<(PeerName, Entry), StoreError> {
-    let owner = parsed(&column::<String>(row, 0)?)?;
-    let entry = Entry {
-        name: parsed::<FileName>(&column::<String>(row, 1)?)?,
-        size: FileSize::try_from(column::<i64>(row, 2)?.cast_unsigned()).map_err(|error| malformed("size", &error))?,
-        digest: FileDigest::from_bytes(column(row, 3)?),
-        kind: kind_from(&column::<String>(row, 4)?)?,
-        scope: scope_from(&column::<String>(row, 5)?)?,
-    };
-    Ok((owner, entry))
-}
-
-fn kind_text(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::File => "file",
-    }
-}
-
-fn kind_from(text: &str) -> Result<EntryKind, StoreError> {
-    match text {
-        "file" => Ok(EntryKind::File),
-        other => Err(malformed("kind", &other)),
-    }
-}
-
-fn scope_text(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Everyone => "everyone",
-    }
-}
-
-fn scope_from(text: &str) -> Result<Scope, StoreError> {
-    match text {
-        "everyone" => Ok(Scope::Everyone),
-        other => Err(malformed("scope", &other)),
-    }
-}
-
 pub(super) fn account_key(sql: &Connection, name: &PeerName) -> Result<Option<PeerKey>, StoreError> {
     Ok(one(sql, "SELECT key FROM account WHERE name = ?1", [name.as_str()])?.map(PeerKey::from_bytes))
 }
@@ -641,7 +581,7 @@ pub(super) fn decoded<T: DeserializeOwned>(what: &str, blob: &[u8]) -> Result<T,
     codec::decode(blob).map_err(|error| malformed(what, &error))
 }
 
-fn malformed(what: &str, error: &dyn std::fmt::Display) -> StoreError {
+pub(super) fn malformed(what: &str, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Failed(format!("a stored {what} cannot be read: {error}"))
 }
 

@@ -4,8 +4,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::wire::account::Prekey;
-use crate::wire::ids::{MessageId, Pattern, Signature};
-use crate::wire::limits::{MAILBOX_MESSAGES_MAX, MAILBOX_PER_SENDER_MAX};
+use crate::wire::catalog::{EntryKind, Scope};
+use crate::wire::ids::{FileSize, MessageId, Pattern, Signature};
+use crate::wire::limits::{MAILBOX_MESSAGES_MAX, MAILBOX_PER_SENDER_MAX, SHARES_PER_ACCOUNT_MAX};
 use crate::wire::message::{EnvelopeHeader, Receipt, ReceiptKind};
 
 pub(in crate::directory::store) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -101,6 +102,7 @@ fn entry(text: &str, digest: u8) -> Entry {
         digest: FileDigest::from_bytes([digest; 32]),
         kind: EntryKind::File,
         scope: Scope::Everyone,
+        hides_address: false,
     }
 }
 
@@ -336,7 +338,7 @@ async fn an_owner_publishes_so_many_files_and_no_more() {
     let world = World::with(&["alice"]).await;
     world.meddle(&format!(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {SHARES_PER_ACCOUNT_MAX})
-         INSERT INTO share SELECT 'alice', 'file' || i, 1, zeroblob(32), 'file', 'everyone', 0 FROM n"
+         INSERT INTO share SELECT 'alice', 'file' || i, 1, zeroblob(32), 'file', 'everyone', 0, 0 FROM n"
     ));
     let alice = name("alice");
     is_refused(world.store.publish(&alice, entry("one more", 1), NOW).await, Refusal::TooManyShares);

@@ -1,0 +1,118 @@
+//! How people write and read amounts of bytes and ranges of ports.
+
+use crate::directory::relay::RelayPorts;
+use crate::wire::limits::{RELAY_PORTS, RELAY_PORTS_MAX};
+
+/// Reads `12500000`, `12.5M` or `10Gi`.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    parse_bytes(text).ok_or_else(|| {
+        "an amount of bytes is a number of at least 1, perhaps with K, M, G (thousands) or Ki, Mi, Gi (1,024): 12.5M"
+            .to_owned()
+    })
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let end = text.find(|letter: char| letter != '.' && !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let unit: u128 = match unit {
+        "" => 1,
+        "K" | "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    // A longer fraction would be one of a byte.
+    let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 9)?)?;
+    let whole = u128::from(whole.parse::<u64>().ok()?);
+    let parts = whole * scale + u128::from(fraction.parse::<u64>().ok()?);
+    u64::try_from(parts * unit / scale).ok().filter(|bytes| *bytes > 0)
+}
+
+/// Reads `4434-4449`, `4434`, `any` or `off`.
+pub(super) fn ports(text: &str) -> Result<RelayPorts, String> {
+    match text {
+        "any" => return Ok(RelayPorts::Any(RELAY_PORTS)),
+        "off" => return Ok(RelayPorts::Off),
+        _ => {}
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => {
+            let count = usize::from(last - first) + 1;
+            if count > RELAY_PORTS_MAX {
+                return Err(format!("{count} ports are more than the {RELAY_PORTS_MAX} that a relay can have"));
+            }
+            Ok(RelayPorts::Range(first, last))
+        }
+        _ => Err("ports are a range of UDP ports such as 4434-4449, or `any` that are free, or `off`".to_owned()),
+    }
+}
+
+/// Writes an amount for people: `12.5 MB`.
+pub(super) fn words(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_units_and_fractions() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(bytes(text).ok(), expected, "{text}");
+        check("1", Some(1));
+        check("12500000", Some(12_500_000));
+        check("12.5M", Some(12_500_000));
+        check("10Gi", Some(10 << 30));
+        check("1.5Ki", Some(1_536));
+        check("20k", Some(20_000));
+        check("18446744073709551615", Some(u64::MAX));
+        for wrong in [
+            "",
+            "0",
+            "0.1",
+            "M",
+            ".5M",
+            "5.",
+            "-1",
+            "1 M",
+            "1MB",
+            "1T",
+            "1.2.3",
+            "1e9",
+            "18446744073709551616",
+            "99999999999G",
+        ] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn ports_are_a_range_or_a_word() {
+        let check = |text: &str, expected: Option<RelayPorts>| assert_eq!(ports(text).ok(), expected, "{text}");
+        check("4434-4449", Some(RelayPorts::Range(4_434, 4_449)));
+        check("4434", Some(RelayPorts::Range(4_434, 4_434)));
+        check("off", Some(RelayPorts::Off));
+        check("any", Some(RelayPorts::Any(RELAY_PORTS)));
+        for wrong in ["", "0-5", "5-4", "1-65536", "x", "1-", "-1", "1-65535", "1-2-3"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn amounts_are_written_for_people() {
+        let check = |bytes: u64, expected: &str| assert_eq!(words(bytes), expected);
+        check(999, "999 B");
+        check(1_000, "1.0 kB");
+        check(12_560_000, "12.5 MB");
+        check(1_000_000_000, "1.0 GB");
+    }
+}
