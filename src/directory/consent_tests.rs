@@ -143,7 +143,10 @@ async fn a_published_file_may_be_fetched_from_its_owner_unless_it_hides() {
     three.bob_says(hidden).await;
     three.bob_says(allow("alice", Allowance::Once)).await;
     three.is_direct(fetch_open).await;
-    three.is_direct(fetch_hidden).await; // by the grant, which is used up by it and was not before
+    // By the grant alone bob would learn where alice is, who has asked for a file and for nothing else.
+    three.is_refused(fetch_hidden).await;
+    assert_eq!(three.alice.ask(allow("bob", Allowance::Once)).await, Ok(DirectoryReply::Done));
+    three.is_direct(fetch_hidden).await; // by both grants, which are used up by it and were not before
     three.is_refused(fetch_hidden).await;
     three.is_refused(Purpose::Talk).await;
     three.is_refused(published("nothing", 3, false).1).await;

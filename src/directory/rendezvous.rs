@@ -52,13 +52,15 @@ pub(super) async fn dial(shared: &Shared, asker: &Arc<Session>, request: DialReq
         },
         relay: None,
     };
-    let Taken { by, sent, relayed } = announce_to_all(ways, &announced).await?;
+    let Taken { by, sent, relayed } = announce_to_all(ways, &announced).await.map_err(|no| match no {
+        // It wants no direct path, and was given no relayed one.
+        Refusal::NoConsent => no_way(request.relay),
+        no => no,
+    })?;
     let verdict = consent::decide(Facts { asked_wants_direct: Some(sent.is_some()), ..facts });
     let verdict = match verdict {
         // What was allowed once may be used up by now, and what was allowed may be taken back.
-        Ok(Consent::Granted) if !shared.store.use_grant(&by.name, &asker.name, now_millis()).await? => {
-            Err(WhyRelayed::NoConsent)
-        }
+        Ok(Consent::Granted) if !use_grants(shared, &by, asker, request.purpose).await? => Err(WhyRelayed::NoConsent),
         verdict => verdict,
     };
     if verdict.is_err() && relayed.is_none() {
@@ -73,12 +75,27 @@ pub(super) async fn dial(shared: &Shared, asker: &Arc<Session>, request: DialReq
     Ok(DirectoryReply::DialGranted(DialGranted { dial: announced.dial, direct, relay }))
 }
 
+/// Uses up what allows two people to learn each other's addresses. Says whether it still does.
+async fn use_grants(shared: &Shared, asked: &Session, asker: &Session, purpose: Purpose) -> Result<bool, Refusal> {
+    let now = now_millis();
+    let tells = match purpose {
+        Purpose::Talk => true,
+        Purpose::Fetch { .. } => shared.store.use_grant(&asker.name, &asked.name, now).await?,
+    };
+    Ok(tells && shared.store.use_grant(&asked.name, &asker.name, now).await?)
+}
+
 /// What is known before the other side is asked.
 async fn facts(shared: &Shared, asker: &Session, request: &DialRequest) -> Result<Facts, Refusal> {
+    let now = now_millis();
     Ok(Facts {
         asker_wants_direct: request.candidates.is_some(),
         asked_wants_direct: None,
-        is_granted: shared.store.may_dial(&request.to, &asker.name, now_millis()).await?,
+        is_granted: shared.store.may_dial(&request.to, &asker.name, now).await?,
+        asker_tells: match request.purpose {
+            Purpose::Talk => true,
+            Purpose::Fetch { .. } => shared.store.may_dial(&asker.name, &request.to, now).await?,
+        },
         fetches_published: match request.purpose {
             Purpose::Talk => false,
             Purpose::Fetch { digest } => shared.store.publishes_openly(&request.to, digest).await?,

@@ -110,12 +110,10 @@ pub(super) async fn allows(
     Ok(consent::allows_key(context.database(), dialler, key, now_millis()).await?)
 }
 
-/// Notes that this peer's address was told to whoever dialled for this purpose: what was allowed once is used up.
-pub(super) async fn used(context: &Context, dialler: &PeerName, purpose: Purpose) -> Result<(), Failure> {
-    if !is_published(context, purpose).await? {
-        consent::used(context.database(), dialler, now_millis()).await?;
-    }
-    Ok(())
+/// Notes that this peer's address is told to whoever dialled for this purpose: what was allowed once is used up. Says
+/// whether it was still allowed.
+pub(super) async fn used(context: &Context, dialler: &PeerName, purpose: Purpose) -> Result<bool, Failure> {
+    Ok(is_published(context, purpose).await? || consent::used(context.database(), dialler, now_millis()).await?)
 }
 
 /// Whether it is for a file that everyone may fetch from here directly.

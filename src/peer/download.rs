@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::context::Context;
 use super::event::{Activity, Event};
 use super::failure::{Failure, FailureKind};
-use super::links::{InUse, Link};
+use super::links::InUse;
 use super::path::PathInfo;
 use super::peer_links;
 use super::progress::Progress;
@@ -49,6 +49,9 @@ pub(super) struct Wanted {
 /// A link over which nothing at all came for this long, or for three round trips, is silent: a transfer goes on over
 /// another one, if there is one.
 const SILENT_AFTER: Duration = Duration::from_millis(200);
+
+/// After so many times that long, when there is no other link, one is made.
+const SILENT_ALONE: u32 = 3;
 
 /// What to do about a transfer that stopped while it was relayed.
 const RELAYED_HINT: &str = "what arrived is kept: the same command goes on from there; \
@@ -207,9 +210,9 @@ fn is_gone(error: &TransportError, has_dialled: bool) -> bool {
 }
 
 /// Receives what is missing, as long as there is no better link.
-async fn receive(context: &Context, link: &Link, transfer: &mut Transfer) -> Result<(), Stopped> {
+async fn receive(context: &Context, link: &InUse, transfer: &mut Transfer) -> Result<(), Stopped> {
     let _turn = link.fetches.acquire().await;
-    let source = Source { context, link };
+    let source = Source { context, link, digest: transfer.wanted.digest };
     if transfer.here.is_none() {
         transfer.here = Some(look(&source, transfer).await?);
     }
@@ -299,14 +302,16 @@ async fn receive_group(
 #[derive(Clone, Copy)]
 struct Source<'a> {
     context: &'a Context,
-    link: &'a Link,
+    link: &'a InUse,
+    digest: FileDigest,
 }
 
 impl Source<'_> {
     /// Waits for something from the other side. When nothing at all comes over the link, and there is another one, that
     /// one is better.
     async fn hear<T>(&self, heard: impl Future<Output = Result<T, TransportError>>) -> Result<T, Stopped> {
-        let Self { context, link } = self;
+        let Self { context, link, digest } = *self;
+        let mut silent = 0;
         let mut heard = pin!(heard);
         let deadline = Instant::now() + PROGRESS_DEADLINE;
         while Instant::now() < deadline {
@@ -315,10 +320,18 @@ impl Source<'_> {
             if let Ok(heard) = tokio::time::timeout(patience, &mut heard).await {
                 return Ok(heard?);
             }
-            if link.connection.datagrams_received() == before && context.links.has_other(link) {
+            if link.connection.datagrams_received() != before {
+                silent = 0;
+                continue;
+            }
+            silent += 1;
+            if context.links.has_other(link) {
                 tracing::debug!(name = %link.name, path = ?link.path, "silent");
                 link.note_silence(before);
                 return Err(Stopped::Moves);
+            }
+            if silent >= SILENT_ALONE {
+                context.links.restore(link, Purpose::Fetch { digest });
             }
         }
         Err(TransportError::NoAnswer(PROGRESS_DEADLINE).into())
@@ -338,7 +351,7 @@ struct ChunkSource<'a> {
 impl Drop for ChunkSource<'_> {
     /// Tells the owner to stop: the link lives on, so nothing else does. Whether the rest is asked for over a better one.
     fn drop(&mut self) {
-        let Source { context, link } = self.source;
+        let Source { context, link, .. } = self.source;
         if !self.has_ended {
             let moves = context.links.has_better(link);
             self.stream.abort(if moves { CloseCode::Duplicate } else { CloseCode::Cancelled });

@@ -46,6 +46,8 @@ pub(super) struct Link {
 
 /// How often a direct path is looked for beside a link that was not allowed to be direct.
 const SOUGHT_AGAIN: Duration = Duration::from_secs(60);
+/// How often another link is made beside one that is silent.
+const RESTORED_AGAIN: Duration = Duration::from_secs(3);
 
 const NOT_SILENT: u64 = u64::MAX;
 
@@ -101,13 +103,17 @@ impl Link {
     /// Whether a direct path is worth another question: there was no consent, but there may be for something else or by
     /// now. Says so once a minute at most.
     fn may_be_allowed(&self) -> bool {
+        *self.why_relayed.borrow() == Some(WhyNotDirect::NoConsent) && self.may_be_sought(SOUGHT_AGAIN)
+    }
+
+    /// Whether no other link was looked for beside this one for this long.
+    fn may_be_sought(&self, pause: Duration) -> bool {
         let mut sought = self.sought.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = sought.is_none_or(|at| at.elapsed() >= SOUGHT_AGAIN);
-        let may_be = is_due && *self.why_relayed.borrow() == Some(WhyNotDirect::NoConsent);
-        if may_be {
+        let is_due = sought.is_none_or(|at| at.elapsed() >= pause);
+        if is_due {
             *sought = Some(Instant::now());
         }
-        may_be
+        is_due
     }
 
     /// Waits until no direct path is being looked for.
@@ -173,6 +179,8 @@ pub(super) enum Work {
     Meet(Box<Meeting>),
     /// A direct path is looked for beside a relayed link, for this purpose.
     Seek(Arc<Link>, Purpose),
+    /// Another link is made beside one that fell silent, for this purpose.
+    Restore(Arc<Link>, Purpose),
 }
 
 /// The registry of all open links, the newest last.
@@ -235,8 +243,7 @@ impl Links {
             open.iter().filter(|link| link.key == key && link.path == path).for_each(|link| link.replace());
         }
         if open.iter().filter(|link| link.key == key).count() >= LINKS_PER_KEY_MAX {
-            let is_replaced = |link: &Link| link.key == key && link.usage().is_replaced;
-            if !close_first(&mut open, is_replaced) {
+            if !close_first(&mut open, |link| link.key == key && link.usage().users == 0) {
                 close_first(&mut open, |link| link.key == key);
             }
         } else if open.len() >= LINKS_MAX {
@@ -264,6 +271,13 @@ impl Links {
     pub(super) fn seek_direct(&self, link: &InUse, purpose: Purpose) {
         if link.path == Path::Relayed && link.may_be_allowed() && !self.hand_over(Work::Seek(link.0.clone(), purpose)) {
             tracing::debug!(name = %link.name, "too busy to look for a direct path");
+        }
+    }
+
+    /// Makes another link beside one that is silent and stands alone.
+    pub(super) fn restore(&self, link: &InUse, purpose: Purpose) {
+        if link.may_be_sought(RESTORED_AGAIN) && !self.hand_over(Work::Restore(link.0.clone(), purpose)) {
+            tracing::debug!(name = %link.name, "too busy to make another link");
         }
     }
 

@@ -74,12 +74,16 @@ pub(super) async fn expect(context: &Context, mut announced: DialAnnounced) -> P
         return Err(Refusal::NotAccepted);
     }
     let may_be_direct = consent::allows(context, &announced.from, announced.key, announced.purpose).await;
-    let may_be_direct = may_be_direct.map_err(|failure| unreadable(&failure))?;
+    let mut may_be_direct = may_be_direct.map_err(|failure| unreadable(&failure))?;
     let serves = shares::serves(context.database(), announced.key).await.map_err(|error| unreadable(&error.into()))?;
     if !serves && !may_be_direct {
         return Err(Refusal::NotAccepted);
     }
     let hides = context.account.paths == PathChoice::RelayOnly;
+    if may_be_direct && !hides && matches!(announced.direct, Direct::Candidates(_)) {
+        let used = consent::used(context, &announced.from, announced.purpose).await;
+        may_be_direct = used.map_err(|failure| unreadable(&failure))?;
+    }
     if let Direct::Candidates(_) = announced.direct
         && (hides || !may_be_direct)
     {
@@ -88,10 +92,6 @@ pub(super) async fn expect(context: &Context, mut announced: DialAnnounced) -> P
     let answer = matches!(announced.direct, Direct::Candidates(_)).then(|| own_candidates(context));
     if answer.is_none() && announced.relay.is_none() {
         return Err(Refusal::NoConsent);
-    }
-    if answer.is_some() {
-        let used = consent::used(context, &announced.from, announced.purpose).await;
-        used.map_err(|failure| unreadable(&failure))?;
     }
     if !context.dials.expect(announced.clone(), Instant::now() + DIAL_LIFETIME) {
         return Err(Refusal::Busy);
@@ -117,11 +117,20 @@ pub(super) async fn run(context: Arc<Context>, mut work: mpsc::Receiver<Work>, i
                 match work {
                     Work::Serve(link) => running.spawn(serve(context.clone(), link, idle)),
                     Work::Meet(meeting) => running.spawn(rendezvous::run(context.clone(), *meeting)),
+                    Work::Restore(link, purpose) => running.spawn(restore(context.clone(), link, purpose)),
                     Work::Seek(link, purpose) => running.spawn(rendezvous::seek(context.clone(), link, purpose)),
                 };
             }
             Some(_) = running.join_next() => {}
         }
+    }
+}
+
+/// Makes another link beside one that is silent: whoever waits there goes on over it.
+async fn restore(context: Arc<Context>, silent: Arc<Link>, purpose: Purpose) {
+    match rendezvous::ask(&context, &silent.name, silent.key, purpose).await {
+        Ok(link) => tracing::debug!(name = %link.name, path = ?link.path, "another link was made"),
+        Err(failure) => tracing::debug!(name = %silent.name, %failure, "no other link was made"),
     }
 }
 

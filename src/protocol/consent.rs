@@ -18,6 +18,8 @@ pub struct Facts {
     pub asked_wants_direct: Option<bool>,
     /// Whether the asker holds a grant of the other side.
     pub is_granted: bool,
+    /// Whether the asker wants its own address told: it asks for a connection, or the other side holds a grant of it.
+    pub asker_tells: bool,
     /// Whether it asks for a file that the other side publishes to everyone without hiding where it is.
     pub fetches_published: bool,
 }
@@ -39,7 +41,7 @@ pub fn decide(facts: Facts) -> Result<Consent, WhyRelayed> {
     if !facts.asker_wants_direct {
         return Err(WhyRelayed::DiallerHides);
     }
-    let consent = match (facts.fetches_published, facts.is_granted) {
+    let consent = match (facts.fetches_published, facts.is_granted && facts.asker_tells) {
         (true, _) => Consent::Published,
         (false, true) => Consent::Granted,
         (false, false) => return Err(WhyRelayed::NoConsent),
@@ -73,21 +75,24 @@ mod tests {
     fn every_combination_of_facts_is_decided() {
         use Consent::{Granted, Published};
         use WhyRelayed::{DialledHides, DiallerHides, NoConsent};
-        // Asker wants, published, granted; then the verdict before the other side was asked, and when it wants or not.
+        // Published, granted, told by the asker; then the verdict before the other side was asked, and when it wants or not.
         let table = [
-            ((true, false, false), [Err(NoConsent), Err(NoConsent), Err(NoConsent)]),
-            ((true, false, true), [Ok(Granted), Ok(Granted), Err(DialledHides)]),
+            ((false, false, false), [Err(NoConsent); 3]),
+            ((false, false, true), [Err(NoConsent); 3]),
+            ((false, true, false), [Err(NoConsent); 3]),
+            ((false, true, true), [Ok(Granted), Ok(Granted), Err(DialledHides)]),
+            ((true, false, false), [Ok(Published), Ok(Published), Err(DialledHides)]),
+            ((true, false, true), [Ok(Published), Ok(Published), Err(DialledHides)]),
             ((true, true, false), [Ok(Published), Ok(Published), Err(DialledHides)]),
             ((true, true, true), [Ok(Published), Ok(Published), Err(DialledHides)]),
-            ((false, false, false), [Err(DiallerHides); 3]),
-            ((false, false, true), [Err(DiallerHides); 3]),
-            ((false, true, false), [Err(DiallerHides); 3]),
-            ((false, true, true), [Err(DiallerHides); 3]),
         ];
-        for ((asker_wants_direct, fetches_published, is_granted), expected) in table {
+        for ((fetches_published, is_granted, asker_tells), expected) in table {
             for (asked_wants_direct, expected) in [None, Some(true), Some(false)].into_iter().zip(expected) {
-                let facts = Facts { asker_wants_direct, asked_wants_direct, is_granted, fetches_published };
-                assert_eq!(decide(facts), expected, "{facts:?}");
+                for (asker_wants_direct, expected) in [(true, expected), (false, Err(DiallerHides))] {
+                    let facts =
+                        Facts { asker_wants_direct, asked_wants_direct, is_granted, asker_tells, fetches_published };
+                    assert_eq!(decide(facts), expected, "{facts:?}");
+                }
             }
         }
     }

@@ -57,13 +57,30 @@ const OPENED_PATIENCE: Duration = Duration::from_secs(1);
 /// One attempt at a connection: the third flight and its answer fit, the fourth would cost too much.
 const ATTEMPT_TIME: Duration = Duration::from_secs(2);
 
+/// How long a dial waits for the relayed connection, whose handshake and first bytes would share the processors with it: on
+/// a short path, where that counts, they are through by then; on a long one it is not noticed.
+const HEAD_START: Duration = Duration::from_millis(20);
+/// And how much longer at the side that nominates: on a short path one handshake is enough, and whoever was dialled knows
+/// of a connection that it works both ways.
+const SECOND_DIALLER: Duration = Duration::from_millis(30);
+
 /// An address of the other side from which it punches, or from which it may.
 #[derive(Debug, Clone, Copy)]
 struct Address {
     at: SocketAddr,
     is_candidate: bool,
     answers: u32,
-    is_dialled: bool,
+    dialling: Dialling,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialling {
+    /// No punch has come from there.
+    NotYet,
+    /// It is dialled then.
+    Due(Duration),
+    /// It was dialled, once and for all.
+    Done,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +105,8 @@ pub(super) struct DirectSearch {
     is_controlling: bool,
     round_trip: Duration,
     ends: Duration,
+    /// How long a dial waits after the first punch.
+    head_start: Duration,
     addresses: Vec<Address>,
     has_candidates: bool,
     has_heard: bool,
@@ -103,7 +122,7 @@ impl DirectSearch {
         let mut addresses: Vec<Address> = Vec::new();
         for &at in candidates {
             if addresses.len() < CANDIDATES_MAX && addresses.iter().all(|known| known.at != at) {
-                addresses.push(Address { at, is_candidate: true, answers: 0, is_dialled: false });
+                addresses.push(Address { at, is_candidate: true, answers: 0, dialling: Dialling::NotYet });
             }
         }
         for hops in OPENER_HOPS {
@@ -118,6 +137,8 @@ impl DirectSearch {
             is_controlling: terms.is_controlling,
             round_trip: terms.round_trip,
             ends: now + SEARCH_TIME,
+            head_start: if terms.relay.is_some() { HEAD_START } else { Duration::ZERO }
+                + if terms.is_controlling { SECOND_DIALLER } else { Duration::ZERO },
             has_candidates: !addresses.is_empty(),
             addresses,
             has_heard: false,
@@ -174,15 +195,25 @@ impl DirectSearch {
         }
         self.has_heard = true;
         self.start_punching(now, out);
-        let (dial, within) = (self.dial, ATTEMPT_TIME.min(self.ends.saturating_sub(now)));
+        let (dial, due) = (self.dial, Dialling::Due(now + self.head_start));
         let Some(address) = self.address(from) else { return };
         if address.answers < ANSWERS_MAX {
             address.answers += 1;
             out.push_back(punch_to(from, dial));
         }
-        if !address.is_dialled {
-            address.is_dialled = true;
-            out.push_back(Output::Dial { to: from, path: Path::Direct, within });
+        if address.dialling == Dialling::NotYet {
+            address.dialling = due;
+        }
+        self.dial_what_is_due(now, out);
+    }
+
+    fn dial_what_is_due(&mut self, now: Duration, out: &mut VecDeque<Output>) {
+        let within = ATTEMPT_TIME.min(self.ends.saturating_sub(now));
+        for address in &mut self.addresses {
+            if matches!(address.dialling, Dialling::Due(due) if due <= now) && !within.is_zero() {
+                address.dialling = Dialling::Done;
+                out.push_back(Output::Dial { to: address.at, path: Path::Direct, within });
+            }
         }
     }
 
@@ -195,7 +226,7 @@ impl DirectSearch {
             if others >= OTHER_ADDRESSES_MAX {
                 return None;
             }
-            self.addresses.push(Address { at, is_candidate: false, answers: 0, is_dialled: false });
+            self.addresses.push(Address { at, is_candidate: false, answers: 0, dialling: Dialling::NotYet });
         }
         self.addresses.get_mut(place)
     }
@@ -249,6 +280,8 @@ impl DirectSearch {
         if now >= self.ends {
             self.punching = Punching::Round(PUNCHES_MAX, now);
         }
+        // Also beside a connection that waits for its nomination: the other side may not have it.
+        self.dial_what_is_due(now, out);
         if !self.is_searching(now) {
             return;
         }
@@ -281,7 +314,12 @@ impl DirectSearch {
             Punching::From(when) => Some(when),
             Punching::Round(sent, due) => (sent < PUNCHES_MAX).then_some(due),
         };
+        let dials = self.addresses.iter().filter_map(|address| match address.dialling {
+            Dialling::Due(due) => Some(due),
+            Dialling::NotYet | Dialling::Done => None,
+        });
         let due = due.filter(|&due| self.is_searching(due));
+        let due = due.into_iter().chain(dials.filter(|&due| due < self.ends)).min();
         Some(due.map_or(self.last_moment(), |due| due.min(self.last_moment())))
     }
 }

@@ -245,7 +245,6 @@ struct Session {
     asked: Leg,
     bytes: u64,
     opened: Duration,
-    last: Duration,
 }
 
 #[derive(Debug)]
@@ -255,6 +254,8 @@ struct Leg {
     /// Addresses that have joined and not echoed.
     challenged: Challenges,
     joined: Option<Route>,
+    /// When something of it was forwarded last, or both were there.
+    heard: Duration,
 }
 
 /// What an account has left.
@@ -296,9 +297,15 @@ impl Relay {
         self.counters.opened += 1;
         self.tickets.insert(tickets[0], (number, End::Asker));
         self.tickets.insert(tickets[1], (number, End::Asked));
-        let leg = |party, ticket| Leg { party, ticket, challenged: Challenges::default(), joined: None };
+        let leg = |party, ticket| Leg {
+            party,
+            ticket,
+            challenged: Challenges::default(),
+            joined: None,
+            heard: Duration::ZERO,
+        };
         let (asker, asked) = (leg(asker, tickets[0]), leg(asked, tickets[1]));
-        self.sessions.insert(number, Session { port, asker, asked, bytes: 0, opened: now, last: now });
+        self.sessions.insert(number, Session { port, asker, asked, bytes: 0, opened: now });
         Some(tickets.map(|ticket| PortTicket { port, ticket }))
     }
 
@@ -337,7 +344,7 @@ impl Relay {
         leg.challenged.clear();
         answers.extend(other.joined.map(|route| (route, Datagram::Joined { ticket: other.ticket, both })));
         if both {
-            session.last = now;
+            (leg.heard, other.heard) = (now, now);
             self.counters.joined += 1;
         }
         if let Some(&leg) = self.tickets.get(&ticket) {
@@ -370,7 +377,7 @@ impl Relay {
             return None;
         }
         account.take(bytes, &mut self.total);
-        session.last = now;
+        session.ends(end).0.heard = now;
         session.bytes += bytes as u64;
         self.counters.forwarded_datagrams += passed;
         self.counters.forwarded_bytes += bytes as u64;
@@ -420,7 +427,7 @@ impl Relay {
             is_joined: session.is_joined(),
             bytes: session.bytes,
             age: now.saturating_sub(session.opened),
-            idle: now.saturating_sub(session.last),
+            idle: now.saturating_sub(session.asker.heard.max(session.asked.heard)),
         };
         sessions.into_iter().map(overview).collect()
     }
@@ -518,7 +525,8 @@ impl Session {
 
     fn is_over(&self, idle: Duration, now: Duration) -> bool {
         if self.is_joined() {
-            now.saturating_sub(self.last) >= idle
+            // Both: nobody holds a place of somebody who has gone.
+            now.saturating_sub(self.asker.heard.min(self.asked.heard)) >= idle
         } else {
             now.saturating_sub(self.opened) >= RELAY_JOIN_DEADLINE
         }

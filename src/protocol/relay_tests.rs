@@ -188,7 +188,9 @@ fn a_session_that_nobody_joins_or_uses_ends() {
     join(&mut relay, legs[0], 1, ZERO);
     let port = joined(&mut relay, "carol", 3, ZERO);
     relay.expire(seconds(19));
-    assert!(relay.forward(port, at(3), single(100), seconds(19)).is_some());
+    for side in [3, 4] {
+        assert!(relay.forward(port, at(side), single(100), seconds(19)).is_some());
+    }
     relay.expire(seconds(30));
     assert_eq!((relay.counters().expired, relay.overview(seconds(30)).len()), (1, 1));
     assert_eq!(relay.join(legs[0].port, route(1), legs[0].ticket, [1; 16]), None);
@@ -196,6 +198,17 @@ fn a_session_that_nobody_joins_or_uses_ends() {
     assert_eq!(relay.forward(port, at(3), single(100), seconds(39)), None);
     assert_eq!((relay.counters().expired, relay.counters().dropped_unknown_source), (2, 1));
     assert!(relay.tickets.is_empty() && relay.joined.is_empty(), "nothing is left of it");
+}
+
+#[test]
+fn one_side_alone_holds_no_session() {
+    let mut relay = relay(Limits { idle: seconds(20), ..Limits::default() });
+    let port = joined(&mut relay, "carol", 3, ZERO);
+    for second in 0..20 {
+        assert!(relay.forward(port, at(3), single(1), seconds(second)).is_some());
+    }
+    relay.expire(seconds(20));
+    assert_eq!((relay.counters().expired, relay.forward(port, at(3), single(1), seconds(20))), (1, None));
 }
 
 #[test]
@@ -305,7 +318,8 @@ fn sessions_are_bounded_in_all_of_one_account_and_of_a_pair() {
         relay.open(party(asker, number), party(asked, number), [ticket(0), ticket(1)], ZERO).is_some()
     };
     assert_eq!((0..10).filter(|_| open("alice", "bob")).count(), RELAY_SESSIONS_PER_PAIR_MAX);
-    assert_eq!((0..30).filter(|n| open("alice", &format!("bob{n}"))).count(), 24);
+    let others = RELAY_SESSIONS_PER_ACCOUNT_MAX - RELAY_SESSIONS_PER_PAIR_MAX;
+    assert_eq!((0..30).filter(|n| open("alice", &format!("bob{n}"))).count(), others);
     assert_eq!((0..30).filter(|n| open(&format!("carol{n}"), "bob")).count(), 40 - RELAY_SESSIONS_PER_ACCOUNT_MAX);
 }
 

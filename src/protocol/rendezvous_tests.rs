@@ -259,7 +259,7 @@ fn the_asked_side_opens_its_nat_and_does_not_punch_before_the_other_is_open() {
 #[test]
 fn a_punch_is_answered_and_dialled_wherever_it_comes_from() {
     for from in [address(1), address(77)] {
-        let mut story = Story::of(direct_only(Side::Asked, true));
+        let mut story = Story::of(direct_only(Side::Asked, false));
         let dial = Output::Dial { to: from, path: Path::Direct, within: ms(2_000) };
         assert_eq!(story.hears(from, PUNCH), [sent(address(1), PUNCH), sent(from, PUNCH), dial]);
         assert_eq!(story.hears(from, PUNCH), [sent(from, PUNCH)]);
@@ -301,8 +301,9 @@ fn a_punch_of_another_dial_or_through_the_relay_is_nothing() {
 fn an_address_counts_the_same_when_a_socket_shows_it_as_ipv6() {
     let mut story = Story::of(terms(Side::Asker, true));
     assert_eq!(dials(&story.hears(at("[::ffff:192.0.2.1]:4000"), CHALLENGE)), [at(RELAY)]);
-    assert_eq!(dials(&story.hears(at("[::ffff:198.51.100.1]:1"), PUNCH)), [address(1)]);
+    assert_eq!(story.hears(at("[::ffff:198.51.100.1]:1"), PUNCH), [sent(address(1), PUNCH)]);
     assert_eq!(story.hears(address(1), PUNCH), [sent(address(1), PUNCH)]);
+    assert_eq!(dials(&story.until(100)), [address(1)]);
     assert_eq!(story.connects(ONE, at("[::ffff:192.0.2.1]:4000")), [Output::Use(ONE, Path::Relayed)]);
 }
 

@@ -83,8 +83,8 @@ pub const LINK_REPLACED_IDLE: Duration = PROGRESS_DEADLINE;
 /// Open peer links: for another one the oldest that nobody uses is closed. Each can hold 16 MiB.
 pub const LINKS_MAX: usize = 64;
 
-/// Links to one key: one, and those it replaces while their transfers run.
-pub const LINKS_PER_KEY_MAX: usize = 4;
+/// Links to one key: a direct and a relayed one of the account's peer and of each of its errands.
+pub const LINKS_PER_KEY_MAX: usize = 2 * (1 + ERRANDS_PER_ACCOUNT_MAX);
 
 /// Files fetched over one link at a time; the others wait. Half of a link's streams: messages always find one.
 pub const FETCHES_PER_LINK_MAX: usize = 32;
@@ -123,7 +123,7 @@ pub const RELAY_SESSIONS_MAX: usize = 256;
 pub const RELAY_SESSIONS_PER_ACCOUNT_MAX: usize = 32;
 
 /// And between the same two people: nobody can take all ports of another with dials.
-pub const RELAY_SESSIONS_PER_PAIR_MAX: usize = 8;
+pub const RELAY_SESSIONS_PER_PAIR_MAX: usize = 4;
 
 /// How long a relayed session waits for both sides: as long as its dial is expected.
 pub const RELAY_JOIN_DEADLINE: Duration = DIAL_LIFETIME;
