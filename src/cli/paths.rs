@@ -29,7 +29,7 @@ pub(super) fn kind(via: &PathInfo) -> &'static str {
 fn reason(why: WhyNotDirect) -> &'static str {
     match why {
         WhyNotDirect::Trying => "looking for a direct path",
-        WhyNotDirect::NoConsent => "a direct connection is not allowed: /connect asks for it",
+        WhyNotDirect::NoConsent => "a direct connection is not allowed: `connect` asks for it",
         WhyNotDirect::HiddenHere => "--relay-only is set here",
         WhyNotDirect::HiddenThere => "they want it so",
         WhyNotDirect::NoAddress => "they have no address that this machine can reach",

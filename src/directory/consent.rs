@@ -56,6 +56,10 @@ pub(super) async fn allow(shared: &Shared, session: &Session, grant: Grant) -> D
 /// Takes that back, or turns the person down. It is no error when there was nothing to take back.
 pub(super) async fn deny(shared: &Shared, session: &Session, to: &PeerName) -> DirectoryAnswer {
     shared.store.deny(&session.name, session.key, to).await?;
+    if shared.store.account(to).await?.is_none() {
+        // A slip of the finger should not look as if something had been taken back.
+        return Err(Refusal::UnknownName);
+    }
     tell(shared, session, to, false).await;
     Ok(DirectoryReply::Done)
 }

@@ -150,7 +150,8 @@ pub(super) async fn deny(context: &Context, to: PeerName, rows: &Rows) -> Result
     let changing = context.asking.changing.lock().await;
     consent::deny(context.database(), &to).await?;
     context.links.close_direct(&to);
-    context.tell_directory(&DirectoryRequest::Deny { to: to.clone() }).await?;
+    let told = context.tell_directory(&DirectoryRequest::Deny { to: to.clone() }).await;
+    told.map_err(|failure| failure.about(&to))?;
     drop(changing);
     rows.row(Event::Denied { name: to }).await;
     Ok(())

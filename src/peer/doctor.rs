@@ -264,7 +264,7 @@ fn family(address: SocketAddr) -> &'static str {
 fn silence_finding(address: SocketAddr, error: &TransportError, other_works: bool) -> Finding {
     let text = match error {
         TransportError::TimedOut => {
-            format!("{}: nothing came back within {} s", family(address), HANDSHAKE_DEADLINE.as_secs())
+            format!("{}: no directory answers within {} s", family(address), HANDSHAKE_DEADLINE.as_secs())
         }
         error => format!("{}: {error}", family(address)),
     };

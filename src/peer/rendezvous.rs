@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::candidates::{own_candidates, usable_candidates};
 use super::context::{Context, PathChoice, unexpected};
+use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::links::{InUse, Link, Work};
 use super::path::WhyNotDirect;
@@ -560,6 +561,11 @@ impl<'a> Attempt<'a> {
             }
         }
         tracing::info!(name = %link.name, ?path, address = %connection.remote_address(), "connected");
+        // Whoever asked is told by the command; the other side has allowed it, and hears when it is used.
+        let is_by_consent = self.meeting.terms.side == Side::Asked && self.meeting.purpose == Purpose::Talk;
+        if is_by_consent && path == Path::Direct {
+            self.context.tell(Event::Connected { name: link.name.clone(), via: link.path_info() });
+        }
         let in_use = link.in_use();
         if !links.hand_over(Work::Serve(link)) {
             return connection.close(CloseCode::ShuttingDown);
