@@ -28,6 +28,11 @@ const DIAL_TIME: Duration = Duration::from_secs(3);
 const DIAL_ROUND_TRIPS: u32 = 8;
 /// A dial that fails at once is not repeated at once.
 const DIAL_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Nearer than this the relay's word that both are there costs less than a first packet that came too early, which QUIC
+/// repeats after three round trips of 20 ms at least. Farther away the other side, which began earlier, is there by then.
+const NEAR: Duration = Duration::from_millis(10);
+/// How long that word is waited for.
+const NEAR_PATIENCE: Duration = Duration::from_millis(20);
 /// Proofs that are sent because a challenge came: more of them would be somebody's game.
 const CHALLENGES_ANSWERED_MAX: u32 = 16;
 /// After so many proofs in vain the ticket is shown again as well: the relay may have forgotten the nonce.
@@ -117,7 +122,12 @@ impl RelayLeg {
         }
         match *datagram {
             Datagram::Challenge { ticket, nonce } if ticket == self.ticket => self.prove(nonce, now, out),
-            Datagram::Joined { ticket, .. } if ticket == self.ticket => self.stage = Stage::Joined,
+            Datagram::Joined { ticket, both } if ticket == self.ticket => {
+                self.stage = Stage::Joined;
+                if both && matches!(self.dialling, Dialling::Again(_)) {
+                    self.dial(now, out);
+                }
+            }
             _ => {}
         }
     }
@@ -139,7 +149,11 @@ impl RelayLeg {
             self.stage = Stage::Proving { nonce };
         }
         if self.side == Side::Asker && self.dialling == Dialling::NotYet {
-            self.dial(now, out);
+            if self.round_trip < NEAR {
+                self.dialling = Dialling::Again(now + NEAR_PATIENCE);
+            } else {
+                self.dial(now, out);
+            }
         }
     }
 

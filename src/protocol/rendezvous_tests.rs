@@ -257,6 +257,22 @@ fn the_asked_side_opens_its_nat_and_does_not_punch_before_the_other_is_open() {
 }
 
 #[test]
+fn near_by_the_relay_is_dialled_when_both_are_there() {
+    let near = || Story::of(Terms { candidates: None, round_trip: ms(1), ..terms(Side::Asker, true) });
+    let joined = |both| Datagram::Joined { ticket: TICKET, both };
+    let mut story = near();
+    assert_eq!(dials(&story.hears(at(RELAY), CHALLENGE)), []);
+    assert_eq!(dials(&story.hears(at(RELAY), joined(false))), []);
+    assert_eq!(dials(&story.hears(at(RELAY), joined(true))), [at(RELAY)]);
+    assert_eq!(dials(&story.hears(at(RELAY), joined(true))), []);
+    // The word may be lost.
+    let mut story = near();
+    story.hears(at(RELAY), CHALLENGE);
+    assert_eq!(dials(&story.until(19)), []);
+    assert_eq!(dials(&story.until(20)), [at(RELAY)]);
+}
+
+#[test]
 fn a_punch_is_answered_and_dialled_wherever_it_comes_from() {
     for from in [address(1), address(77)] {
         let mut story = Story::of(direct_only(Side::Asked, false));
