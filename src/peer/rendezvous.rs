@@ -155,6 +155,10 @@ pub(super) struct Meeting {
     key: PeerKey,
     purpose: Purpose,
     terms: Terms,
+    machine: Rendezvous,
+    began: Instant,
+    /// What it wants done at first, beside the datagrams that went out already.
+    pending: Vec<Output>,
     place: Place,
     why_relayed: WhyNotDirect,
     /// Who waits for the first link.
@@ -258,7 +262,17 @@ pub(super) fn begin(
         relay: relay.and_then(relay_at),
         round_trip: session.map_or(Duration::from_millis(100), |session| session.round_trip()),
     };
-    Ok(Meeting { name: from, key, purpose, terms, place, why_relayed, first })
+    let mut machine = Rendezvous::new(terms.clone(), Duration::ZERO);
+    let mut pending = Vec::new();
+    while let Some(output) = machine.poll_output() {
+        match output {
+            // At once: this side's NAT must be open before the other side is answered, and may punch.
+            Output::Send { to, hops, datagram } => context.endpoint.send_datagram(to, &datagram, hops),
+            output => pending.push(output),
+        }
+    }
+    let began = Instant::now();
+    Ok(Meeting { name: from, key, purpose, terms, machine, began, pending, place, why_relayed, first })
 }
 
 fn why_relayed(why: WhyRelayed, side: Side) -> WhyNotDirect {
@@ -368,8 +382,6 @@ impl Delays {
 struct Attempt<'a> {
     context: &'a Arc<Context>,
     meeting: Meeting,
-    machine: Rendezvous,
-    began: Instant,
     connections: BTreeMap<ConnectionNumber, Connection>,
     dials: JoinSet<(SocketAddr, Result<Connection, TransportError>)>,
     watched: JoinSet<(ConnectionNumber, Seen)>,
@@ -389,12 +401,9 @@ enum Seen {
 
 impl<'a> Attempt<'a> {
     fn new(context: &'a Arc<Context>, meeting: Meeting) -> Self {
-        let machine = Rendezvous::new(meeting.terms.clone(), Duration::ZERO);
         Self {
             context,
             meeting,
-            machine,
-            began: Instant::now(),
             connections: BTreeMap::new(),
             dials: JoinSet::new(),
             watched: JoinSet::new(),
@@ -406,13 +415,16 @@ impl<'a> Attempt<'a> {
     }
 
     fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.meeting.began.elapsed()
     }
 
     /// Runs the machine to its end; comes back with the relayed link, if there is one.
     async fn run(mut self) -> Option<Arc<Link>> {
+        for output in std::mem::take(&mut self.meeting.pending) {
+            self.perform(output).await;
+        }
         loop {
-            while let Some(output) = self.machine.poll_output() {
+            while let Some(output) = self.meeting.machine.poll_output() {
                 self.perform(output).await;
             }
             if self.has_ended {
@@ -429,7 +441,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn wait(&mut self) {
-        let deadline = self.machine.poll_timeout().map(|at| self.began + at);
+        let deadline = self.meeting.machine.poll_timeout().map(|at| self.meeting.began + at);
         let timeout = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -438,25 +450,25 @@ impl<'a> Attempt<'a> {
         };
         tokio::select! {
             Some(input) = self.meeting.place.inputs.recv() => match input {
-                Input::Datagram(from, datagram) => self.machine.handle_datagram(from, &datagram, self.began.elapsed()),
-                Input::Opened => self.machine.handle_opened(self.began.elapsed()),
+                Input::Datagram(from, datagram) => self.meeting.machine.handle_datagram(from, &datagram, self.meeting.began.elapsed()),
+                Input::Opened => self.meeting.machine.handle_opened(self.meeting.began.elapsed()),
                 Input::Accepted(connection) => self.connected(connection),
             },
             Some(dialled) = self.dials.join_next() => match dialled {
                 Ok((_, Ok(connection))) => self.connected(connection),
                 Ok((to, Err(error))) => {
                     tracing::debug!(name = %self.meeting.name, %error, "a dial came to nothing");
-                    self.machine.handle_dial_failed(to, self.began.elapsed());
+                    self.meeting.machine.handle_dial_failed(to, self.meeting.began.elapsed());
                 }
                 Err(error) => tracing::error!(%error, "a dial ended"),
             },
             Some(seen) = self.watched.join_next() => match seen {
-                Ok((number, Seen::Nominated)) => self.machine.handle_nominated(number, self.began.elapsed()),
-                Ok((number, Seen::Lost)) => self.machine.handle_lost(number, self.began.elapsed()),
+                Ok((number, Seen::Nominated)) => self.meeting.machine.handle_nominated(number, self.meeting.began.elapsed()),
+                Ok((number, Seen::Lost)) => self.meeting.machine.handle_lost(number, self.meeting.began.elapsed()),
                 Err(error) => tracing::error!(%error, "the watch over a connection ended"),
             },
             Some(_) = self.told.join_next() => {}
-            () = timeout => self.machine.handle_timeout(self.began.elapsed()),
+            () = timeout => self.meeting.machine.handle_timeout(self.meeting.began.elapsed()),
         }
     }
 
@@ -475,7 +487,7 @@ impl<'a> Attempt<'a> {
                 (number, seen)
             });
         }
-        self.machine.handle_connected(number, from, self.now());
+        self.meeting.machine.handle_connected(number, from, self.now());
     }
 
     fn watch(&mut self, number: ConnectionNumber, connection: Connection) {
@@ -539,7 +551,7 @@ impl<'a> Attempt<'a> {
                     tracing::trace!(?answer, "nominated");
                 });
             }
-            _ => self.machine.handle_lost(number, self.now()),
+            _ => self.meeting.machine.handle_lost(number, self.now()),
         }
     }
 
