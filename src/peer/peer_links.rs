@@ -33,7 +33,10 @@ pub(super) async fn open(
     purpose: Purpose,
 ) -> Result<(InUse, bool), Failure> {
     if let Some(link) = context.links.find(key) {
-        context.links.seek_direct(&link, purpose);
+        // Whoever wants to talk directly looks for that path itself.
+        if purpose != Purpose::Talk {
+            context.links.seek_direct(&link, purpose);
+        }
         return Ok((link, false));
     }
     // Of several who want the same link, one dials, and what comes of it is the others' answer too.
