@@ -154,9 +154,9 @@ async fn connect_and_receive(context: &Arc<Context>, mut transfer: Transfer) -> 
             Err(failure) => return give_up(context, transfer, failure).await,
         };
         has_dialled |= is_new;
-        let links_of = context.clone();
+        let shared = context.clone();
         let work = async move {
-            let received = receive(&links_of, &link, &mut transfer).await;
+            let received = receive(&shared, &link, &mut transfer).await;
             (link, transfer, received)
         };
         let (link, returned, received) = context.on_transfer_thread(work).await?;

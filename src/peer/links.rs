@@ -40,7 +40,7 @@ pub(super) struct Link {
     silent_at: AtomicU64,
     /// Why it is not direct, when it is not.
     why_relayed: watch::Sender<Option<WhyNotDirect>>,
-    /// When a direct path beside it was last looked for because of something new that it is used for.
+    /// When another link was last looked for beside it, a direct one or one that is not silent.
     sought: Mutex<Option<Instant>>,
 }
 

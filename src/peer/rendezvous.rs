@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::candidates::{own_candidates, usable_candidates};
 use super::context::{Context, PathChoice, unexpected};
@@ -383,13 +383,24 @@ struct Attempt<'a> {
     context: &'a Arc<Context>,
     meeting: Meeting,
     connections: BTreeMap<ConnectionNumber, Connection>,
-    dials: JoinSet<(SocketAddr, Result<Connection, TransportError>)>,
+    dials: JoinSet<Dialled>,
     watched: JoinSet<(ConnectionNumber, Seen)>,
     /// What is told to the directory and to the other side.
     told: JoinSet<()>,
     relayed: Option<Arc<Link>>,
     failed: Vec<String>,
     has_ended: bool,
+}
+
+/// Where was dialled, and what came of it.
+type Dialled = (SocketAddr, Result<Connection, TransportError>);
+
+/// What one run of the machine waits for.
+enum Happened {
+    Input(Input),
+    Dialled(Result<Dialled, JoinError>),
+    Seen(Result<(ConnectionNumber, Seen), JoinError>),
+    Timeout,
 }
 
 /// What is seen of a connection.
@@ -448,27 +459,34 @@ impl<'a> Attempt<'a> {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            Some(input) = self.meeting.place.inputs.recv() => match input {
-                Input::Datagram(from, datagram) => self.meeting.machine.handle_datagram(from, &datagram, self.meeting.began.elapsed()),
-                Input::Opened => self.meeting.machine.handle_opened(self.meeting.began.elapsed()),
-                Input::Accepted(connection) => self.connected(connection),
-            },
-            Some(dialled) = self.dials.join_next() => match dialled {
-                Ok((_, Ok(connection))) => self.connected(connection),
-                Ok((to, Err(error))) => {
-                    tracing::debug!(name = %self.meeting.name, %error, "a dial came to nothing");
-                    self.meeting.machine.handle_dial_failed(to, self.meeting.began.elapsed());
-                }
-                Err(error) => tracing::error!(%error, "a dial ended"),
-            },
-            Some(seen) = self.watched.join_next() => match seen {
-                Ok((number, Seen::Nominated)) => self.meeting.machine.handle_nominated(number, self.meeting.began.elapsed()),
-                Ok((number, Seen::Lost)) => self.meeting.machine.handle_lost(number, self.meeting.began.elapsed()),
-                Err(error) => tracing::error!(%error, "the watch over a connection ended"),
-            },
-            Some(_) = self.told.join_next() => {}
-            () = timeout => self.meeting.machine.handle_timeout(self.meeting.began.elapsed()),
+        let happened = tokio::select! {
+            Some(input) = self.meeting.place.inputs.recv() => Happened::Input(input),
+            Some(dialled) = self.dials.join_next() => Happened::Dialled(dialled),
+            Some(seen) = self.watched.join_next() => Happened::Seen(seen),
+            Some(_) = self.told.join_next() => return,
+            () = timeout => Happened::Timeout,
+        };
+        self.handle(happened);
+    }
+
+    fn handle(&mut self, happened: Happened) {
+        let now = self.now();
+        let machine = &mut self.meeting.machine;
+        match happened {
+            Happened::Input(Input::Datagram(from, datagram)) => machine.handle_datagram(from, &datagram, now),
+            Happened::Input(Input::Opened) => machine.handle_opened(now),
+            Happened::Input(Input::Accepted(connection)) => self.connected(connection),
+            Happened::Dialled(Ok((_, Ok(connection)))) => self.connected(connection),
+            Happened::Dialled(Ok((to, Err(error)))) => {
+                tracing::debug!(name = %self.meeting.name, %error, "a dial came to nothing");
+                machine.handle_dial_failed(to, now);
+            }
+            Happened::Seen(Ok((number, Seen::Nominated))) => machine.handle_nominated(number, now),
+            Happened::Seen(Ok((number, Seen::Lost))) => machine.handle_lost(number, now),
+            Happened::Timeout => machine.handle_timeout(now),
+            Happened::Dialled(Err(error)) | Happened::Seen(Err(error)) => {
+                tracing::error!(%error, "a task of a rendezvous ended");
+            }
         }
     }
 
