@@ -1,6 +1,7 @@
 //! One pair of peers, one file from one to the other, and how it came.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -108,10 +109,11 @@ impl Cell {
         Some(Self::Apart(Kind::named(alice)?, Kind::named(bob)?))
     }
 
-    pub(crate) fn lab(self) -> Lab {
+    /// Its homes, from which packets take so long to the core of the Internet or back.
+    pub(crate) fn lab(self, delay: Duration) -> Lab {
         match self {
-            Self::Apart(alice, bob) => Lab::new(alice, bob),
-            Self::OneRouter => Lab::behind_one_router(),
+            Self::Apart(alice, bob) => Lab::far_apart(alice, bob, delay),
+            Self::OneRouter => Lab::behind_one_router(delay),
         }
     }
 
@@ -125,8 +127,8 @@ impl Cell {
     }
 
     /// Runs it once, in a lab of its own.
-    pub(crate) fn run(self, mode: Mode) -> Seen {
-        let lab = self.lab();
+    pub(crate) fn run(self, mode: Mode, delay: Duration) -> Seen {
+        let lab = self.lab(delay);
         let world = World::new();
         let _directory = directory(&world, &lab);
         let [alice, bob] = Person::both(&world, &lab);
@@ -152,7 +154,7 @@ impl Cell {
 
     /// Runs it once and checks that it ends as it must.
     pub(crate) fn check(self) -> Seen {
-        let seen = self.run(Mode::Race);
+        let seen = self.run(Mode::Race, Duration::ZERO);
         println!("{self}: {seen}");
         assert_eq!(seen.settled, self.expected(Mode::Race), "{self}: {seen}");
         assert_ne!(seen.first, Path::Unknown, "{self}: {seen}");

@@ -8,11 +8,13 @@
 //! ```
 //!
 //! The core is a router that counts for many: what reaches it with few hops left goes no further, as on the way through
-//! the real Internet. Nothing delays or loses packets.
+//! the real Internet. Nothing loses packets; those that enter or leave a home can be made to take their time.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
+use crate::cable;
 use crate::namespaces::Namespace;
 use crate::routers::Kind;
 
@@ -66,10 +68,15 @@ const USUAL_LAN: &str = "192.168.1";
 impl Lab {
     /// Each peer behind a router of its own.
     pub(crate) fn new(alice: Kind, bob: Kind) -> Self {
+        Self::far_apart(alice, bob, Duration::ZERO)
+    }
+
+    /// Each peer behind a router of its own, from which packets take so long to the core or back.
+    pub(crate) fn far_apart(alice: Kind, bob: Kind, delay: Duration) -> Self {
         let core = core();
         let server = server(&core);
-        let alice = home(&core, &ALICE, alice);
-        let bob = home(&core, &BOB, bob);
+        let alice = home(&core, &ALICE, alice, delay);
+        let bob = home(&core, &BOB, bob, delay);
         Self { core, server, alice, bob }
     }
 
@@ -83,10 +90,10 @@ impl Lab {
     }
 
     /// Both peers behind one router, as `Kind::Port`: to each other they are in one LAN.
-    pub(crate) fn behind_one_router() -> Self {
+    pub(crate) fn behind_one_router(delay: Duration) -> Self {
         let core = core();
         let server = server(&core);
-        let alice = home(&core, &ALICE, Kind::Port);
+        let alice = home(&core, &ALICE, Kind::Port, delay);
         let bob = neighbour(&alice);
         Self { core, server, alice, bob }
     }
@@ -132,7 +139,7 @@ fn server(core: &Namespace) -> Namespace {
     let server = Namespace::new("server");
     server.script(AT_ONCE);
     let at_the_core = "ip address add 192.0.2.254/24 dev server\nip address add 2001:db8::fe/64 dev server\n";
-    connect(core, &server, "server", at_the_core);
+    connect(core, &server, "server", at_the_core, Duration::ZERO);
     server.script(&format!(
         "ip link set wan up\n\
          ip address add {SERVER}/24 dev wan\nip address add {SERVER_TOO}/24 dev wan\n\
@@ -143,15 +150,17 @@ fn server(core: &Namespace) -> Namespace {
 }
 
 /// Links an interface of the core to `wan` of another namespace.
-fn connect(core: &Namespace, other: &Namespace, interface: &str, addresses: &str) {
-    let name = other.name();
-    core.script(&format!(
-        "ip link add {interface} type veth peer name wan netns {name}\nip link set {interface} up\n{addresses}"
-    ));
+fn connect(core: &Namespace, other: &Namespace, interface: &str, addresses: &str, delay: Duration) {
+    if delay.is_zero() {
+        core.script(&format!("ip link add {interface} type veth peer name wan netns {}\n", other.name()));
+    } else {
+        cable::lay([(core, interface), (other, "wan")], delay);
+    }
+    core.script(&format!("ip link set {interface} up\n{addresses}"));
 }
 
 /// A home at the core.
-fn home(core: &Namespace, site: &Site, kind: Kind) -> Home {
+fn home(core: &Namespace, site: &Site, kind: Kind, delay: Duration) -> Home {
     let Site { letter, public, ipv6, .. } = *site;
     let interface = format!("home-{letter}");
     let (public_lan, ipv6_lan) = (format!("{public}.128/25"), format!("{ipv6}:1::/64"));
@@ -164,7 +173,7 @@ fn home(core: &Namespace, site: &Site, kind: Kind) -> Home {
     if kind != Kind::Double {
         let router = Namespace::new(&format!("router-{letter}"));
         router.script(AT_ONCE);
-        connect(core, &router, &interface, &at_the_core);
+        connect(core, &router, &interface, &at_the_core, delay);
         let mut script = outside(&format!("{wan}/25"), &core_side);
         if kind == Kind::Ipv6 {
             write!(script, "ip address add {ipv6}::1/64 dev wan\nip route add default via {ipv6}::fe\n")
@@ -175,7 +184,7 @@ fn home(core: &Namespace, site: &Site, kind: Kind) -> Home {
     }
     let carrier = Namespace::new(&format!("carrier-{letter}"));
     carrier.script(AT_ONCE);
-    connect(core, &carrier, &interface, &at_the_core);
+    connect(core, &carrier, &interface, &at_the_core, delay);
     carrier.script(&outside(&format!("{wan}/25"), &core_side));
     carrier.script(&format!("{FORWARDS}ip link add lan type bridge\nip link set lan up\n"));
     let (inner_wan, inner_gateway) = ("100.64.1.2", "100.64.1.1");

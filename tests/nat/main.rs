@@ -13,6 +13,7 @@ mod namespaces;
 #[expect(dead_code, reason = "the tests of the commands use the rest")]
 mod program;
 
+mod cable;
 mod capture;
 mod cells;
 mod change;

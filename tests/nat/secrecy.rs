@@ -1,6 +1,7 @@
 //! Who learns what: with `--relay-only` no peer learns the other's address, and the relay learns nothing that is said.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::capture::{Capture, Packet};
 use crate::cells::{Cell, Path};
@@ -39,7 +40,7 @@ lab_tests! {
     };
 
     the_relay_carries_nothing_that_it_could_read => {
-        let lab = Cell::Apart(Kind::Symmetric, Kind::Symmetric).lab();
+        let lab = Cell::Apart(Kind::Symmetric, Kind::Symmetric).lab(Duration::ZERO);
         let world = World::new();
         let _directory = directory(&world, &lab);
         let [alice, bob] = Person::both(&world, &lab);
@@ -95,7 +96,7 @@ struct Heard {
 
 /// With these flags of Alice's peer, of what she shares, and of Bob's peer, bytes must end up going by a path.
 fn talk(alice_flags: &str, share_flags: &str, bob_flags: &str, expected: Path) -> Heard {
-    let lab = OPEN.lab();
+    let lab = OPEN.lab(Duration::ZERO);
     let world = World::new();
     let _directory = directory(&world, &lab);
     let [alice, bob] = Person::both(&world, &lab);

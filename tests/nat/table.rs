@@ -2,12 +2,14 @@
 //! fails is a line on standard error and counts as one that ended wrong; the others go on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::cells::{Cell, Mode, Path, Seen};
 
 /// What `tests/nat/run` was asked for.
 const CELLS: &str = "NAT_LAB_CELLS";
 const RUNS: &str = "NAT_LAB_RUNS";
+const DELAY_MS: &str = "NAT_LAB_DELAY_MS";
 
 /// With direct paths being looked for, the first byte comes no later than this, times what it takes without.
 const LATER_MAX: f64 = 1.10;
@@ -32,13 +34,19 @@ struct Row {
 fn print() {
     let cells = cells_asked_for(&std::env::var(CELLS).unwrap_or_else(|_| "all".to_owned()));
     let runs = std::env::var(RUNS).map_or(1, |runs| runs.parse().expect("--runs takes a number"));
-    println!("{runs} runs of each; milliseconds to the first byte: medians, in brackets the least and the most\n");
+    let delay_ms = std::env::var(DELAY_MS).map_or(0, |delay| delay.parse().expect("--delay takes milliseconds"));
+    println!(
+        "{runs} runs of each; from a home to the directory and back {} ms, to another home {} ms",
+        2 * delay_ms,
+        4 * delay_ms
+    );
+    println!("milliseconds to the first byte: medians, in brackets the least and the most\n");
     println!("| file at : fetched by | path    | direct | race                | relay only          | ratio |");
     println!("| ---                  | ---     | ---    | ---                 | ---                 | ---   |");
     let faults: Vec<String> = cells
         .into_iter()
         .flat_map(|cell| {
-            let row = Row::run(cell, runs);
+            let row = Row::run(cell, runs, Duration::from_millis(delay_ms));
             println!("{}", row.line());
             row.faults()
         })
@@ -60,8 +68,8 @@ fn cells_asked_for(names: &str) -> Vec<Cell> {
 
 impl Row {
     /// One run with and one without direct paths, in turn, so that what slows the machine down slows both.
-    fn run(cell: Cell, runs: usize) -> Self {
-        let run = |mode| catch_unwind(AssertUnwindSafe(|| cell.run(mode))).ok();
+    fn run(cell: Cell, runs: usize, delay: Duration) -> Self {
+        let run = |mode| catch_unwind(AssertUnwindSafe(|| cell.run(mode, delay))).ok();
         let (race, relay_only): (Vec<_>, Vec<_>) = (0..runs).map(|_| (run(Mode::Race), run(Mode::RelayOnly))).unzip();
         let completed = |seen: Vec<Option<Seen>>| seen.into_iter().flatten().collect();
         Self { cell, runs, race: completed(race), relay_only: completed(relay_only) }
