@@ -200,7 +200,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "BYTES", value_parser = sizes::bytes)]
     pub(super) relay_daily: Option<u64>,
     /// Pairs of people who are relayed at a time [default: 256].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = sizes::relay_sessions)]
     pub(super) relay_sessions: Option<usize>,
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]

@@ -52,6 +52,15 @@ pub(super) fn ports(text: &str) -> Result<RelayPorts, String> {
     }
 }
 
+/// Reads how many sessions a relay has, at least one.
+pub(super) fn relay_sessions(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("a relay without sessions relays nothing: say `--relay-ports off`".to_owned()),
+        Ok(sessions) => Ok(sessions),
+        Err(_) => Err("a number of sessions, at least 1".to_owned()),
+    }
+}
+
 /// Writes an amount for people: `12.5 MB`.
 pub(super) fn words(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
@@ -64,6 +73,14 @@ pub(super) fn words(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relay_has_sessions() {
+        assert_eq!(relay_sessions("1"), Ok(1));
+        for text in ["0", "-1", "", "many", "1.5"] {
+            assert!(relay_sessions(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn amounts_have_units_and_fractions() {

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::rendezvous::{ConnectionNumber, NoDirectPath, Output, Path, Side, Terms};
+use super::rendezvous::{ConnectionNumber, NoDirectPath, Outcome, Output, Path, Side, Terms};
 use crate::wire::datagram::Datagram;
 use crate::wire::ids::DialId;
 use crate::wire::limits::{CANDIDATES_MAX, CONNECTIONS_PER_DIAL_MAX};
@@ -89,13 +89,6 @@ enum Punching {
     From(Duration),
     /// So many rounds were sent; when the next is due.
     Round(u32, Duration),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Open,
-    Used(ConnectionNumber),
-    Failed,
 }
 
 /// The search of one side.

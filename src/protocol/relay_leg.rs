@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::rendezvous::{ConnectionNumber, Output, Path, Side, Terms};
+use super::rendezvous::{ConnectionNumber, Outcome, Output, Path, Side, Terms};
 use crate::wire::datagram::Datagram;
 use crate::wire::ids::Ticket;
 
@@ -51,13 +51,6 @@ enum Dialling {
     NotYet,
     UnderWay,
     Again(Duration),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Open,
-    Used(ConnectionNumber),
-    Failed,
 }
 
 /// The leg of one side.

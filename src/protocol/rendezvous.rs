@@ -58,6 +58,17 @@ pub struct Terms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionNumber(pub u32);
 
+/// How far one half of a rendezvous is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It goes on.
+    Open,
+    /// It has led to this connection.
+    Used(ConnectionNumber),
+    /// It has come to nothing.
+    Failed,
+}
+
 /// How a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Path {
