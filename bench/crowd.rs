@@ -20,6 +20,7 @@ use qchat::wire::account::{LoginKind, SignedPrekey};
 use qchat::wire::directory::{DirectoryPush, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{MessageId, PeerName};
 use qchat::wire::message::{Body, Envelope, InnerMessage, SignedReceipt, Skipped, Text};
+use qchat::wire::rendezvous::{Allowance, Grant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -99,6 +100,9 @@ impl Person {
             | DirectoryPush::ConsentAsked { .. }
             | DirectoryPush::ConsentAnswered { .. }
             | DirectoryPush::Presence { .. }
+            | DirectoryPush::Announcement { .. }
+            | DirectoryPush::FriendAsked { .. }
+            | DirectoryPush::FriendAnswered { .. }
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }
             | DirectoryPush::KeyChanged { .. } => PushReply::Taken,
@@ -124,7 +128,8 @@ pub(crate) fn people(prefix: &str, count: usize) -> anyhow::Result<Vec<Arc<Perso
     (0..count).map(|number| Ok(Arc::new(Person::new(&format!("{prefix}{number}"))?))).collect()
 }
 
-/// Starts a directory that knows these people.
+/// Starts a directory that knows these people. The later ones let the first ones find them: who is no stranger may fill
+/// a mailbox.
 pub(crate) async fn directory_of(people: &[&[Arc<Person>]]) -> anyhow::Result<DirectoryProcess> {
     let folder = Arc::new(tempfile::tempdir()?);
     enrol(&folder, people).await?;
@@ -148,7 +153,29 @@ async fn enrol(folder: &TempDir, people: &[&[Arc<Person>]]) -> anyhow::Result<()
     while let Some(written) = writing.join_next().await {
         written??;
     }
+    if let Some((first, later)) = people.split_first() {
+        acquaint(&store, first, later).await?;
+    }
     store.close().await;
+    Ok(())
+}
+
+/// Has the later ones let the first ones find them.
+async fn acquaint(store: &Arc<SqliteStore>, first: &[Arc<Person>], later: &[&[Arc<Person>]]) -> anyhow::Result<()> {
+    let mut writing = JoinSet::new();
+    for person in later.iter().flat_map(|group| group.iter()).cloned() {
+        let (store, known) = (store.clone(), first.to_vec());
+        writing.spawn(async move {
+            for other in known {
+                let grant = Grant { to: other.name.clone(), allowance: Allowance::Always };
+                store.allow(&person.name, person.identity.public(), grant, now_millis()).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(written) = writing.join_next().await {
+        written??;
+    }
     Ok(())
 }
 

@@ -205,6 +205,9 @@ async fn take_pushes((person, connection): Present, post: Arc<Post>, seen: Arc<S
             | DirectoryPush::ConsentAsked { .. }
             | DirectoryPush::ConsentAnswered { .. }
             | DirectoryPush::Presence { .. }
+            | DirectoryPush::Announcement { .. }
+            | DirectoryPush::FriendAsked { .. }
+            | DirectoryPush::FriendAnswered { .. }
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }
             | DirectoryPush::KeyChanged { .. } => {

@@ -32,12 +32,12 @@ async fn main() -> Result<()> {
 
 /// What a watcher writes down, when an event is about presence.
 fn presence(event: Event) -> Option<String> {
-    let Event::Presence { name, online } = event else { return None };
+    let Event::Presence { name, online, .. } = event else { return None };
     Some(format!("{name} {}", if online { "came" } else { "left" }))
 }
 
 /// Whether `who` lists a person: presence is news, this is the state.
 async fn is_listed(peer: &PeerHandle, person: &str) -> Result<bool> {
-    let rows = peer.ask(Command::Who).await?;
-    Ok(rows.iter().any(|row| matches!(row, Event::Person { name } if name.as_str() == person)))
+    let rows = peer.ask(Command::Who { recent: false, pattern: String::new() }).await?;
+    Ok(rows.iter().any(|row| matches!(row, Event::Person { name, .. } if name.as_str() == person)))
 }

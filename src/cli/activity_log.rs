@@ -5,7 +5,7 @@
 //! TIME                     WAY KIND     WHO ID                               STATE
 //! 2026-11-20T16:55:35.123Z out text     bob 0f3c9a... (32 hexadecimal digits) stored
 //! ```
-//! WAY is in or out; KIND text, offer, declined, file, messages or session; STATE queued, stored, delivered, read,
+//! WAY is in or out; KIND text, offer, declined, announcement, file, messages or session; STATE queued, stored, delivered, read,
 //! refused, received, shown, not-received, missing (ID is then `FIRST-LAST`), started, or overrun when events were
 //! missed (ID is then their number). `-` stands for what there is not.
 
@@ -100,6 +100,9 @@ fn of_event(event: &Event, at: UnixMillis) -> Option<String> {
             let id = offer.map_or("-".to_owned(), |offer| offer.to_string());
             Some(line(at, "out", "file", to.as_str(), &id, "delivered"))
         }
+        Event::Announcement { from, id, .. } => {
+            Some(line(at, "in", "announcement", from.as_str(), &id.to_string(), "received"))
+        }
         Event::Received { from, .. } => Some(line(at, "in", "file", from.as_str(), "-", "received")),
         Event::NotReceived { from, .. } => Some(line(at, "in", "file", from.as_str(), "-", "not-received")),
         event => {
@@ -156,7 +159,7 @@ mod tests {
             of_event(&missing, UnixMillis(0)).unwrap(),
             "1970-01-01T00:00:00.000Z in messages bob 4-5 missing\n"
         );
-        assert_eq!(of_event(&Event::Presence { name: bob(), online: true }, UnixMillis(0)), None);
+        assert_eq!(of_event(&Event::LoggedInElsewhere, UnixMillis(0)), None);
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! The command line as clap reads it: words and flags, nothing decided yet.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::operator_args::{Admin, Serve};
 use super::settings::ServerAddress;
-use super::words::{DEFAULT_TERM, term_of};
-use super::{sizes, times};
-use crate::directory::relay::RelayPorts;
+use super::times;
+use super::words::{DEFAULT_TERM, audience_of, term_of};
 use crate::peer::handle::Term;
 use crate::storage::history::{Before, id_beginning};
 use crate::wire::ids::{FileName, PeerName};
+use crate::wire::people::Audience;
 
 /// Chat and file sharing between people, directly and end to end encrypted, over QUIC.
 ///
@@ -63,6 +63,10 @@ pub(super) enum Verb {
     Doctor(Doctor),
     /// List who is online.
     Who(Who),
+    /// Say how others shall see you while your peer runs.
+    Presence(PresenceArgs),
+    /// Say something to everyone who is online; the directory can read it.
+    Broadcast(Broadcast),
     /// Search for shared files.
     Find(Find),
     /// Publish files; they are served while your peer runs.
@@ -97,6 +101,22 @@ pub(super) enum Verb {
     Deny(Deny),
     /// List who may connect directly and see your IP address.
     Allowed(Allowed),
+    /// Ask somebody to be friends, or accept when they have asked: friends see each other and may connect directly.
+    Friend(Friend),
+    /// End a friendship, decline a request, or take yours back.
+    Unfriend(Whom),
+    /// List your friends, and who may become one.
+    Friends(Myself),
+    /// Keep somebody out: nothing of theirs comes to you, and they see nothing of you. They are not told.
+    Block(Whom),
+    /// Let somebody in again whom you have blocked.
+    Unblock(Whom),
+    /// List whom you have blocked.
+    Blocked(Myself),
+    /// Show or say who may see you, find your files and write to you.
+    Privacy(Privacy),
+    /// Show what somebody says about themselves, or say it yourself.
+    Profile(Profile),
     /// Print a link that admits one new account to your directory.
     Invite(Invite),
     /// Write your key, contacts, history and outbox to a file that a passphrase opens, to move to another machine.
@@ -155,59 +175,6 @@ impl From<Whose> for Login {
     fn from(whose: Whose) -> Self {
         Self { whose, ..Self::default() }
     }
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Serve {
-    /// The folder of the certificate; cert.pem and key.pem are made there when it has none.
-    #[arg(long, value_name = "DIR")]
-    pub(super) cert: PathBuf,
-    /// The UDP address to listen on; port 0 takes a free one. [::] is every address, of IPv4 too.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:4433")]
-    pub(super) listen: SocketAddr,
-    /// Where accounts and waiting messages are kept [default: qchat-directory in your data folder].
-    #[arg(long, value_name = "DIR")]
-    pub(super) data: Option<PathBuf>,
-    /// The host name that the printed link shows to others [default: this machine's address].
-    #[arg(long, value_name = "HOST")]
-    pub(super) public_host: Option<String>,
-    /// Make new accounts for people with an invitation only (`qchat invite`).
-    #[arg(long)]
-    pub(super) invite_only: bool,
-    /// Connections that have not logged in, of all addresses together [default: 1024].
-    #[arg(long, value_name = "N")]
-    pub(super) max_unauthenticated: Option<usize>,
-    /// Connections that have not logged in, of one address [default: 64].
-    #[arg(long, value_name = "N")]
-    pub(super) max_unauthenticated_per_source: Option<usize>,
-    /// Handshakes under way before newcomers must prove their address (QUIC Retry) [default: 64].
-    #[arg(long, value_name = "N")]
-    pub(super) retry_above: Option<usize>,
-    /// New accounts from one network (IPv4 /24, IPv6 /48) in an hour [default: 30].
-    #[arg(long, value_name = "N")]
-    pub(super) new_accounts_per_hour: Option<usize>,
-    /// The UDP ports at which people meet who cannot reach each other: FIRST-LAST, `any` that are free, or `off`
-    /// [default: the 16 after the one of --listen].
-    #[arg(long, value_name = "A-B|any|off", value_parser = sizes::ports)]
-    pub(super) relay_ports: Option<RelayPorts>,
-    /// Bytes in a second that are relayed for one account, both ways together [default: 12.5M].
-    #[arg(long, value_name = "BYTES", value_parser = sizes::bytes)]
-    pub(super) relay_rate: Option<u64>,
-    /// Bytes in a second that are relayed for all [default: 62.5M].
-    #[arg(long, value_name = "BYTES", value_parser = sizes::bytes)]
-    pub(super) relay_rate_total: Option<u64>,
-    /// Bytes in a day that are relayed for one account [default: 10Gi].
-    #[arg(long, value_name = "BYTES", value_parser = sizes::bytes)]
-    pub(super) relay_daily: Option<u64>,
-    /// Pairs of people who are relayed at a time [default: 256].
-    #[arg(long, value_name = "N", value_parser = sizes::relay_sessions)]
-    pub(super) relay_sessions: Option<usize>,
-    /// Send UDP packets one by one, for network cards that mishandle batches.
-    #[arg(long)]
-    pub(super) no_gso: bool,
-    /// Stop when standard input is closed: for a program that runs a directory as its child.
-    #[arg(long)]
-    pub(super) stop_with_stdin: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -319,6 +286,37 @@ pub(super) struct Doctor {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Who {
+    /// Those too who were here in the last hour.
+    #[arg(long)]
+    pub(super) hour: bool,
+    /// A part of the name; without it all are listed.
+    #[arg(default_value = "")]
+    pub(super) text: String,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct PresenceArgs {
+    /// How.
+    pub(super) shown: Shown,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+/// How a person can be seen whose peer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shown {
+    Online,
+    Away,
+    Busy,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Broadcast {
+    /// What; several words need no quotes. `-` reads standard input.
+    #[arg(required = true)]
+    pub(super) text: Vec<String>,
     #[command(flatten)]
     pub(super) login: Login,
 }
@@ -387,6 +385,46 @@ pub(super) struct Allowed {
     pub(super) login: Login,
 }
 
+/// A verb that is about one person.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Whom {
+    /// Whom.
+    pub(super) name: PeerName,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+/// A verb that takes nothing more.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Myself {
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Friend {
+    /// Whom.
+    pub(super) name: PeerName,
+    /// Only tell them that you are busy and their request waits.
+    #[arg(long)]
+    pub(super) later: bool,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "To anybody else you then look like somebody who never comes: they do not see you online, find none of \
+                        your files, and what they write to you is refused."
+)]
+pub(super) struct Privacy {
+    /// Everyone at your directory, or only your friends; without it the present choice is shown.
+    #[arg(value_name = "everyone|friends", value_parser = audience_of)]
+    pub(super) audience: Option<Audience>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(super) struct Unshare {
     /// The names under which they are shared.
@@ -420,6 +458,32 @@ pub(super) struct Send {
     /// The files.
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    override_usage = "qchat profile [OPTIONS] [NAME]\n       qchat profile [OPTIONS] edit FIELD [VALUE]...",
+    after_help = "Examples:\n  qchat profile edit name Bob the Builder   what you want to be called\n  \
+                  qchat profile edit info I build things    a paragraph about yourself\n  \
+                  qchat profile edit picture me.png         a PNG or JPEG of 32 KiB at most\n  \
+                  qchat profile edit town Berlin            any other word is a field of your own\n  \
+                  qchat profile edit town                   without a value it is removed\n  \
+                  qchat profile bob                         asks bob; when he is away you see the copy kept here\n  \
+                  qchat profile bob --via carol             asks carol, who is a friend of both of you\n\n\
+                  Your key signs every version, so nobody who hands it on can change it."
+)]
+pub(super) struct Profile {
+    /// Whose; your own when it is left out. Or `edit`, a part of your own and what it says.
+    #[arg(value_name = "NAME|edit FIELD [VALUE]")]
+    pub(super) words: Vec<String>,
+    /// Ask this friend of yours, who may have seen it, instead of its owner.
+    #[arg(long, value_name = "FRIEND")]
+    pub(super) via: Option<PeerName>,
+    /// Save the picture there; a file that is there stays.
+    #[arg(long, value_name = "FILE")]
+    pub(super) picture_to: Option<PathBuf>,
     #[command(flatten)]
     pub(super) login: Login,
 }
@@ -466,59 +530,6 @@ pub(super) enum AccountAction {
         #[command(flatten)]
         login: Login,
     },
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct Admin {
-    /// The directory's data folder [default: qchat-directory in your data folder].
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(super) data: Option<PathBuf>,
-    #[command(subcommand)]
-    pub(super) action: AdminAction,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum AdminAction {
-    /// List accounts and change them.
-    User {
-        #[command(subcommand)]
-        action: UserAction,
-    },
-    /// Print a link that admits one new account.
-    Invite {
-        /// The name that the link proposes.
-        name: Option<PeerName>,
-        /// The host name that the link shows [default: this machine's address].
-        #[arg(long, value_name = "HOST")]
-        public_host: Option<String>,
-    },
-    /// List who is connected, or end an account's sessions.
-    Sessions {
-        #[command(subcommand)]
-        action: Option<SessionsAction>,
-    },
-    /// Show what is relayed, and what was dropped and why.
-    Relay,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum UserAction {
-    /// List all accounts.
-    List,
-    /// Keep an account out, and end its sessions.
-    Disable { name: PeerName },
-    /// Let a disabled account in again.
-    Enable { name: PeerName },
-    /// Remove an account; its name is kept back for 90 days.
-    Delete { name: PeerName },
-    /// Print a new random password; it lets nobody read what was already sent.
-    ResetPassword { name: PeerName },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum SessionsAction {
-    /// End all sessions of an account.
-    End { name: PeerName },
 }
 
 #[derive(Debug, ClapArgs)]

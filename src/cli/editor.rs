@@ -12,7 +12,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter as _, Helper};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::output::Output;
 use super::words::{self, Line, WORDS};
@@ -23,6 +23,32 @@ use crate::wire::ids::PeerName;
 /// Lines kept for the next run.
 const HISTORY_LINES_MAX: usize = 1_000;
 
+/// A line that was typed.
+pub(super) struct Typed {
+    pub(super) line: String,
+    /// Dropped once it is known to whom the next line goes: whoever types it shall see that before.
+    pub(super) settled: Option<oneshot::Sender<()>>,
+}
+
+/// What stands before the line being typed. A line that is begun keeps what stands before it.
+#[derive(Debug, Clone)]
+pub(super) struct Prompt(Arc<Mutex<String>>);
+
+impl Prompt {
+    pub(super) fn new(text: String) -> Self {
+        Self(Arc::new(Mutex::new(text)))
+    }
+
+    /// Stands before the next line.
+    pub(super) fn set(&self, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// What Tab can complete beside commands: people, and files that were found.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names(Arc<Mutex<Known>>);
@@ -32,6 +58,9 @@ struct Known {
     people: BTreeSet<String>,
     files: BTreeSet<String>,
 }
+
+/// What may stand before a name after `/query`.
+const EXCLUSIVE: &str = "--exclusive ";
 
 /// Names kept for completion; more would not be looked through.
 const NAMES_MAX: usize = 10_000;
@@ -49,7 +78,14 @@ impl Names {
             return;
         }
         match event {
-            Event::Presence { name, .. } | Event::Person { name } | Event::Message { from: name, .. } => {
+            Event::Presence { name, .. }
+            | Event::Person { name, .. }
+            | Event::Message { from: name, .. }
+            | Event::Announcement { from: name, .. }
+            | Event::Friend { name, .. }
+            | Event::FriendAsked { from: name, .. }
+            | Event::Blocked { name }
+            | Event::ExclusiveOpened { with: name, .. } => {
                 known.people.insert(name.to_string());
             }
             Event::Found { owner, name, .. } => {
@@ -68,12 +104,16 @@ impl Names {
         match line.split_once(' ') {
             None => {
                 let commands = WORDS.iter().map(|word| word.name).filter(|name| name.starts_with(line));
-                (0, commands.map(|name| format!("{name} ")).collect())
+                let mut commands: Vec<_> = commands.map(|name| format!("{name} ")).collect();
+                // One that can be followed by different things stands there once for each.
+                commands.dedup();
+                (0, commands)
             }
             Some((command @ "/get", start)) => (command.len() + 1, matching(&known.files, start, "")),
-            Some((command @ ("/msg" | "/send" | "/verify" | "/trust" | "/history" | "/audit"), start))
-                if !start.contains(' ') =>
-            {
+            Some((command @ "/query", rest)) if rest.starts_with(EXCLUSIVE) => {
+                (command.len() + 1 + EXCLUSIVE.len(), matching(&known.people, &rest[EXCLUSIVE.len()..], " "))
+            }
+            Some((command, start)) if !start.contains(' ') && takes_a_person(command) => {
                 (command.len() + 1, matching(&known.people, start, " "))
             }
             Some(("/share", start)) => local_files("/share".len() + 1, start),
@@ -88,6 +128,13 @@ impl Names {
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a command begins with the name of somebody. Who is invited has none yet.
+fn takes_a_person(command: &str) -> bool {
+    let begins = |arguments: &str| arguments.trim_start_matches('[').starts_with("NAME");
+    command == "/query"
+        || command != "/invite" && WORDS.iter().any(|word| word.name == command && begins(word.arguments))
 }
 
 /// Files whose path begins like this.
@@ -136,17 +183,16 @@ impl Drop for TerminalSettings {
 
 /// Reads lines on a thread of its own until the user ends the input.
 pub(super) fn lines(
-    user: &PeerName,
+    prompt: Prompt,
     history: PathBuf,
     names: Names,
     output: &Arc<Output>,
-) -> Result<mpsc::Receiver<String>, Failure> {
+) -> Result<mpsc::Receiver<Typed>, Failure> {
     let mut editor = editor(&history, names).map_err(failed)?;
     let mut printer = editor.create_external_printer().map_err(failed)?;
     output.print_above_prompt(Box::new(move |text| printer.print(text).map_err(std::io::Error::other)));
     let (sender, lines) = mpsc::channel(16);
     let output = output.clone();
-    let prompt = format!("{user}> ");
     std::thread::Builder::new()
         .name("editor".to_owned())
         .spawn(move || read_lines(&mut editor, &prompt, &history, &sender, &output))
@@ -170,17 +216,15 @@ fn editor(history: &Path, names: Names) -> rustyline::Result<Editor<Names, FileH
 
 fn read_lines(
     editor: &mut Editor<Names, FileHistory>,
-    prompt: &str,
+    prompt: &Prompt,
     history: &Path,
-    sender: &mpsc::Sender<String>,
+    sender: &mpsc::Sender<Typed>,
     output: &Output,
 ) {
     loop {
-        match editor.readline(prompt) {
+        match editor.readline(&prompt.text()) {
             Ok(line) => {
-                // No new prompt after the last command.
-                let is_last = matches!(words::parse(&line, Path::new("")), Ok(Line::Quit));
-                if sender.blocking_send(line).is_err() || is_last {
+                if !hand_over(line, sender) {
                     break;
                 }
             }
@@ -191,6 +235,28 @@ fn read_lines(
             tracing::debug!(%error, "the typed lines are not kept");
         }
     }
+}
+
+/// Hands a line over, and waits where it decides to whom the next one goes. Says whether there may be a next one.
+fn hand_over(line: String, sender: &mpsc::Sender<Typed>) -> bool {
+    let (settled, wait) = oneshot::channel::<()>();
+    let settled = match words::parse(&line, Path::new(""), None) {
+        // No new prompt after the last command.
+        Ok(Line::Quit) => {
+            drop(sender.blocking_send(Typed { line, settled: None }));
+            return false;
+        }
+        Ok(Line::Query { .. } | Line::Close) => Some(settled),
+        Err(_) if words::is_query(&line) => Some(settled),
+        Ok(Line::Empty | Line::Run(_) | Line::Inbox | Line::Help) | Err(_) => None,
+    };
+    let waits = settled.is_some();
+    let is_taken = sender.blocking_send(Typed { line, settled }).is_ok();
+    if is_taken && waits {
+        // It only ever ends by being dropped.
+        drop(wait.blocking_recv());
+    }
+    is_taken
 }
 
 fn failed(error: ReadlineError) -> Failure {
@@ -209,5 +275,14 @@ mod tests {
         assert_eq!(names.complete("/wh"), (0, vec!["/who ".to_owned()]));
         assert_eq!(names.complete("/msg b"), (5, vec!["bert ".to_owned(), "bob ".to_owned()]));
         assert_eq!(names.complete("/msg bob h"), (10, Vec::new()));
+        for command in ["/history", "/allow", "/friend", "/unfriend", "/block", "/unblock", "/decline"] {
+            let line = format!("{command} be");
+            assert_eq!(names.complete(&line), (command.len() + 1, vec!["bert ".to_owned()]), "{line}");
+        }
+        for line in ["/invite be", "/privacy be", "/friends be", "/blocked be"] {
+            assert_eq!(names.complete(line), (line.len(), Vec::new()), "{line}");
+        }
+        assert_eq!(names.complete("/query bo"), (7, vec!["bob ".to_owned()]));
+        assert_eq!(names.complete("/query --exclusive be"), (19, vec!["bert ".to_owned()]));
     }
 }

@@ -5,7 +5,8 @@ use indicatif::HumanBytes;
 
 use super::output::printable;
 use super::times::day_and_time;
-use crate::peer::event::{AuditFindingRow, AuditRow, Direction, FindingKind, HistoryRow, MessageState, What};
+use crate::peer::event::What;
+use crate::peer::rows::{AuditFindingRow, AuditRow, Direction, FindingKind, HistoryRow, MessageState};
 
 /// One message of the history.
 pub(super) fn history_line(row: &HistoryRow) -> String {

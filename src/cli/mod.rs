@@ -1,6 +1,7 @@
 //! FACE: the command line. Arguments in, exit code out; everything that is printed goes through `output.rs`.
 
 mod args;
+mod operator_args;
 mod settings;
 mod sizes;
 
@@ -8,16 +9,19 @@ mod commands;
 mod editor;
 mod entrance;
 mod local_socket;
+mod windows;
 mod words;
 
 mod activity_log;
 mod look_back;
 mod notices;
+mod people;
 mod times;
 
 mod exit;
 mod output;
 mod paths;
+mod profiles;
 mod prompt;
 mod qr_code;
 

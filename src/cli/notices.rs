@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! queued --> stored --delivered within 2 s of being written--> (nothing)
-//!               `--they are away, or 2 s pass--> "waits", once a person --delivered--> "bob has 3 of your messages now"
+//!               `--they are offline, or 2 s pass--> "waits", once a person --delivered--> "bob has 3 of your messages now"
 //! ```
 //! All states are in `--json`, in the activity log and in the history.
 
@@ -36,8 +36,8 @@ pub(super) enum Notice {
 pub(super) enum Place {
     /// On this disk: there is no way to them.
     Here,
-    /// At the directory, because they are away.
-    DirectoryForAbsent,
+    /// At the directory, because they are offline.
+    DirectoryForOffline,
     /// At the directory, and nobody knows why.
     Directory,
 }
@@ -48,8 +48,8 @@ impl Notice {
             Self::Waits { to, place: Place::Here } => {
                 format!("* {to} cannot be reached now: what you write waits here, and goes as soon as there is a way")
             }
-            Self::Waits { to, place: Place::DirectoryForAbsent } => {
-                format!("* {to} is away: what you write waits at the directory")
+            Self::Waits { to, place: Place::DirectoryForOffline } => {
+                format!("* {to} is offline: what you write waits at the directory")
             }
             Self::Waits { to, place: Place::Directory } => {
                 format!("* {to} has not got what you wrote yet: it waits at the directory")
@@ -73,7 +73,7 @@ enum Stage {
 /// What is known of somebody we write to.
 #[derive(Default)]
 struct Reader {
-    is_away: bool,
+    is_offline: bool,
     /// Whether it was told that messages wait.
     was_told: bool,
     arrived: u64,
@@ -92,9 +92,10 @@ impl Notices {
     /// Takes an event; what is to be told of it comes at once or from [`Self::due`].
     pub(super) fn notice(&mut self, event: &Event, now: Instant) -> Option<Notice> {
         match event {
-            Event::Presence { name, online } => {
+            // Whose peer is there gets messages, also while they are away or busy.
+            Event::Presence { name, online, .. } => {
                 if self.readers.len() < FOLLOWED_MAX || self.readers.contains_key(name) {
-                    self.reader(name).is_away = !online;
+                    self.reader(name).is_offline = !online;
                 }
                 None
             }
@@ -158,9 +159,9 @@ impl Notices {
         let (to, stage) = self.messages.get_mut(&id)?;
         let reader = self.readers.entry(to.clone()).or_default();
         match stage {
-            Stage::Queued(_) if reader.is_away => {
+            Stage::Queued(_) if reader.is_offline => {
                 *stage = Stage::Waits;
-                reader.tell_that_it_waits(to, Place::DirectoryForAbsent)
+                reader.tell_that_it_waits(to, Place::DirectoryForOffline)
             }
             Stage::Queued(_) => {
                 *stage = Stage::Stored(now + SLOW_AFTER);
@@ -187,7 +188,7 @@ impl Notices {
 
 impl Reader {
     fn place_at_the_directory(&self) -> Place {
-        if self.is_away { Place::DirectoryForAbsent } else { Place::Directory }
+        if self.is_offline { Place::DirectoryForOffline } else { Place::Directory }
     }
 
     fn tell_that_it_waits(&mut self, name: &PeerName, place: Place) -> Option<Notice> {
@@ -199,6 +200,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::people::Presence;
 
     fn bob() -> PeerName {
         PeerName::parse("bob").unwrap()
@@ -224,6 +226,10 @@ mod tests {
         Event::Read { to: bob(), id: id(number), what: What::Text }
     }
 
+    fn presence(presence: Presence) -> Event {
+        Event::Presence { name: bob(), online: presence.is_online(), presence, is_news: true }
+    }
+
     fn waits(place: Place) -> Notice {
         Notice::Waits { to: bob(), place }
     }
@@ -244,16 +250,16 @@ mod tests {
     }
 
     #[test]
-    fn who_writes_to_somebody_who_is_away_is_told_once_and_once_more_when_it_arrived() {
+    fn who_writes_to_somebody_who_is_offline_is_told_once_and_once_more_when_it_arrived() {
         let (mut notices, now) = (Notices::default(), Instant::now());
-        notices.notice(&Event::Presence { name: bob(), online: false }, now);
+        notices.notice(&presence(Presence::Offline), now);
         notices.notice(&queued(1), now);
-        assert_eq!(notices.notice(&stored(1), now), Some(waits(Place::DirectoryForAbsent)));
+        assert_eq!(notices.notice(&stored(1), now), Some(waits(Place::DirectoryForOffline)));
         notices.notice(&queued(2), now);
         assert_eq!(notices.notice(&stored(2), now), None);
         assert_eq!(notices.deadline(), None);
 
-        notices.notice(&Event::Presence { name: bob(), online: true }, now);
+        notices.notice(&presence(Presence::Away), now);
         for event in [delivered(1), delivered(2), read(1), read(2)] {
             assert_eq!(notices.notice(&event, now), None);
         }

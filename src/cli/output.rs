@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use super::args::{Color, Look};
 use super::times::{clock_time, day_and_time};
-use super::{look_back, paths, qr_code};
-use crate::peer::event::{Activity, Event, HowLong, What};
+use super::{look_back, paths, people, profiles, qr_code};
+use crate::peer::event::{Activity, Event, HowLong, What, WhyClosed};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::path::PathInfo;
 use crate::wire::ids::{PeerName, UnixMillis, is_unprintable};
+use crate::wire::people::Presence;
 
 /// What prints lines above a line that is being typed.
 pub(super) type LinePrinter = Box<dyn FnMut(String) -> io::Result<()> + Send>;
@@ -237,9 +238,18 @@ impl Output {
                 format!("* the directory is gone ({reason}), trying again in {:.1} s", seconds(*retry_in_ms))
             }
             Event::LoggedInElsewhere => "* logged in elsewhere".to_owned(),
-            Event::Presence { name, online } => {
-                format!("* {name} is {}", if *online { "online" } else { "offline" })
+            Event::Presence { name, presence, is_news: true, .. } => {
+                format!("* {name} is {}", presence_word(*presence))
             }
+            // Who talks to somebody who is there need not read that they are.
+            Event::Presence { is_news: false, .. } => return None,
+            Event::PresenceSet { presence } => format!("* others see you as {}", presence_word(*presence)),
+            Event::Announcement { from, sent_at, text, .. } => {
+                let name = self.paint("1;33", from.as_str());
+                format!("[{}] {name} to everyone: {}", clock_time(*sent_at), printable(text))
+            }
+            Event::Announced { to_everyone: true } => "* said to everyone who is online".to_owned(),
+            Event::Announced { to_everyone: false } => "* said, but not to everyone".to_owned(),
             Event::Message { from, sent_at, text, .. } => {
                 let name = self.paint("1;32", from.as_str());
                 format!("[{}] {name}: {}", clock_time(*sent_at), printable(text))
@@ -326,7 +336,7 @@ impl Output {
             }
             Event::Status(row) => paths::status(row),
             Event::Link { name, via, .. } => format!("{name}: {}", paths::path(via)),
-            Event::Person { name } => name.to_string(),
+            Event::Person { name, presence, last_seen } => person(name, *presence, *last_seen),
             Event::Found { owner, online, name, size, .. } => {
                 let when = if *online { "" } else { "  (offline)" };
                 format!("{owner}:{}  {}{when}", printable(name.as_str()), HumanBytes(*size))
@@ -346,14 +356,55 @@ impl Output {
             Event::ConsentAnswered { by, allowed: false } => format!("* {by} does not want a direct connection"),
             Event::Allowed { name, allowance, until } => match (allowance, until) {
                 (_, Some(end)) => format!("{name}  until {}", day_and_time(*end)),
+                (HowLong::Friend, None) => format!("{name}  friend"),
                 (HowLong::Once, None) => format!("{name}  once"),
                 (HowLong::Until | HowLong::Always, None) => format!("{name}  always"),
             },
             Event::Denied { name } => format!("{name} may not learn your IP address"),
+            Event::Blocked { name } => format!("{name} is blocked"),
+            Event::Unblocked { name } => format!("{name} is not blocked any more"),
+            Event::Friend { name, state, presence, last_seen, .. } => {
+                people::friend(name, *state, *presence, *last_seen)
+            }
+            Event::Unfriended { name } => format!("{name} is no friend of yours"),
+            Event::PutOff { name } => format!("{name} is told that you are busy: their request waits"),
+            Event::FriendAsked { from, .. } => people::request(from),
+            Event::FriendAnswered { by, answer } => people::answer(by, *answer),
+            Event::Privacy { audience } => people::privacy(*audience).to_owned(),
             Event::Connected { name, via } => format!("* connected to {name}: {}", paths::path(via)),
+            Event::Profile(row) => profiles::lines(row),
+            Event::ExclusiveOpened { with, by } if with == by => {
+                format!("* {with} has opened an exclusive conversation with you: /close ends it")
+            }
+            Event::ExclusiveOpened { with, .. } => format!("* exclusive conversation with {with}: /close ends it"),
+            Event::ExclusiveClosed { with, why } => match why {
+                WhyClosed::Here => format!("* the exclusive conversation with {with} is over"),
+                WhyClosed::There => format!("* {with} has closed the exclusive conversation"),
+                WhyClosed::Left => format!("* {with} has left: the exclusive conversation is over"),
+                WhyClosed::Lost => format!("* {with} cannot be reached: the exclusive conversation is over"),
+            },
             Event::Note { text } => printable(text),
             Event::Progress { .. } | Event::Drained | Event::Done | Event::Failed { .. } => return None,
         })
+    }
+}
+
+/// A line of who is here.
+fn person(name: &PeerName, presence: Presence, last_seen: Option<UnixMillis>) -> String {
+    match (presence, last_seen) {
+        (Presence::Online, _) => name.to_string(),
+        (Presence::Offline, Some(time)) => format!("{name}  (here last {})", day_and_time(time)),
+        (presence, _) => format!("{name}  ({})", presence_word(presence)),
+    }
+}
+
+/// How somebody is, in a word.
+fn presence_word(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Offline => "offline",
+        Presence::Online => "online",
+        Presence::Away => "away",
+        Presence::Busy => "busy",
     }
 }
 
@@ -530,6 +581,23 @@ mod tests {
             "👨\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥"
         );
         assert_eq!(printable("a\u{200d}b 👋\u{200d}"), "a\\u{200d}b 👋\\u{200d}");
+    }
+
+    #[test]
+    fn people_are_shown_with_what_is_worth_saying_of_them() {
+        let look = Look { json: false, quiet: false, verbose: 0, color: Color::Never };
+        let output = Output::new(&look);
+        let bob = || PeerName::parse("bob").unwrap();
+        let sentence =
+            |presence, is_news| output.sentence(&Event::Presence { name: bob(), online: true, presence, is_news });
+        assert_eq!(sentence(Presence::Busy, true).as_deref(), Some("* bob is busy"));
+        assert_eq!(sentence(Presence::Online, false), None, "whoever talks to bob sees that he is there");
+        let row = |presence, last_seen| person(&bob(), presence, last_seen);
+        assert_eq!(row(Presence::Online, None), "bob");
+        assert_eq!(row(Presence::Away, None), "bob  (away)");
+        assert_eq!(row(Presence::Offline, None), "bob  (offline)");
+        let line = row(Presence::Offline, Some(UnixMillis(0)));
+        assert!(line.starts_with("bob  (here last 19"), "{line}");
     }
 
     #[test]

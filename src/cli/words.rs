@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use super::args::HISTORY_MESSAGES;
+use super::profiles;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, Source, Term};
 use crate::storage::partial_file::Collision;
 use crate::wire::ids::{FileDigest, FileName, IdError, PeerName};
+use crate::wire::people::{Audience, Presence};
 
 /// What a typed line means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,15 @@ pub(super) enum Line {
     Empty,
     /// Something for the peer.
     Run(Command),
+    /// Talk to somebody: plain lines go to them from now on.
+    Query {
+        /// To whom.
+        to: PeerName,
+        /// Whether each of the two shall have no other such conversation.
+        exclusive: bool,
+    },
+    /// Talk to nobody any more.
+    Close,
     /// Show what no screen has shown yet.
     Inbox,
     /// Show the commands.
@@ -36,9 +47,19 @@ const fn word(name: &'static str, arguments: &'static str, purpose: &'static str
 
 /// All commands, in the order of `/help`.
 pub(super) const WORDS: &[Word] = &[
-    word("/who", "", "who is online"),
+    word("/who", "[--hour] [TEXT]", "who is online; --hour: also who was in the last hour; TEXT: a part of the name"),
+    word("/away", "", "others see that you are away; /back ends it"),
+    word("/busy", "", "others see that you are busy; /back ends it"),
+    word("/back", "", "others see that you are online"),
     word("/status", "", "how you are connected, and to whom directly"),
     word("/msg", "NAME TEXT", "send a message; it waits when they are offline"),
+    word("/broadcast", "TEXT", "say something to everyone who is online; the directory can read it"),
+    word(
+        "/query",
+        "[--exclusive] NAME",
+        "talk to somebody: what you type goes to them, `//x` as `/x`; --exclusive: neither of you to another",
+    ),
+    word("/close", "", "end that"),
     word("/inbox", "", "what no screen has shown yet, and offers that wait for your answer"),
     word(
         "/history",
@@ -65,6 +86,19 @@ pub(super) const WORDS: &[Word] = &[
     ),
     word("/deny", "NAME", "take that back, or turn down what they ask"),
     word("/allowed", "", "who may connect directly"),
+    word("/friend", "NAME [later]", "ask somebody to be friends, or accept when they ask; later: their request waits"),
+    word("/unfriend", "NAME", "end a friendship, decline a request, or take yours back"),
+    word("/friends", "", "your friends, and who may become one"),
+    word("/block", "NAME", "nothing of theirs comes to you, and they see nothing of you; they are not told"),
+    word("/unblock", "NAME", "let them in again"),
+    word("/blocked", "", "whom you have blocked"),
+    word("/privacy", "[everyone|friends]", "who may see you, find your files and write to you"),
+    word("/profile", "[NAME [via FRIEND]]", "what they say about themselves; your own without a NAME"),
+    word(
+        "/profile",
+        "edit FIELD [VALUE]",
+        "say it: name, info, picture PATH, or any word; without a VALUE it is removed",
+    ),
     word("/invite", "[NAME]", "a link that admits one new account"),
     word("/sessions", "", "where your account is logged in"),
     word("/end-sessions", "", "log it out everywhere else"),
@@ -80,12 +114,16 @@ pub(super) fn help() -> String {
     WORDS.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads a typed line. `folder` is where fetched files go.
-pub(super) fn parse(line: &str, folder: &std::path::Path) -> Result<Line, Failure> {
-    let line = line.trim();
-    if line.is_empty() {
+/// Reads a typed line. `folder` is where fetched files go, `window` is who gets a line that is no command.
+pub(super) fn parse(line: &str, folder: &std::path::Path, window: Option<&PeerName>) -> Result<Line, Failure> {
+    if line.trim().is_empty() {
         return Ok(Line::Empty);
     }
+    if let Some(text) = text_of(line) {
+        let to = window.ok_or_else(nobody_named)?.clone();
+        return Ok(Line::Run(Command::Message { to, text: text.to_owned() }));
+    }
+    let line = line.trim();
     let (word, rest) = match line.split_once(char::is_whitespace) {
         Some((word, rest)) => (word, rest.trim()),
         None => (line, ""),
@@ -97,15 +135,42 @@ pub(super) fn parse(line: &str, folder: &std::path::Path) -> Result<Line, Failur
     Ok(match word {
         "/help" => Line::Help,
         "/inbox" => Line::Inbox,
+        "/query" => {
+            let (exclusive, rest) = flag("--exclusive", rest);
+            Line::Query { to: PeerName::parse(one(word, rest)?).map_err(usage)?, exclusive }
+        }
+        "/close" => Line::Close,
         "/quit" => Line::Quit,
         _ => Line::Run(command(word, rest, folder)?),
     })
 }
 
+/// What a line says that is no command: all of it, or what follows the first of two slashes.
+fn text_of(line: &str) -> Option<&str> {
+    match line.trim_start().strip_prefix('/') {
+        None => Some(line.trim_end()),
+        Some(text) => text.starts_with('/').then(|| text.trim_end()),
+    }
+}
+
+/// Whether a line names somebody to talk to, rightly or not: what comes after it is for nobody else.
+pub(super) fn is_query(line: &str) -> bool {
+    line.split_whitespace().next() == Some("/query")
+}
+
+fn nobody_named() -> Failure {
+    Failure::new(FailureKind::Usage, "nobody was named to send this to")
+        .hint("/query NAME opens a conversation, /msg NAME TEXT sends one message, /help lists all commands")
+}
+
 fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, Failure> {
     let folder = folder.to_owned();
     Ok(match word {
-        "/who" => Command::Who,
+        "/who" => who(rest)?,
+        "/away" => Command::SetPresence { presence: Presence::Away },
+        "/busy" => Command::SetPresence { presence: Presence::Busy },
+        "/back" => Command::SetPresence { presence: Presence::Online },
+        "/broadcast" => Command::Broadcast { text: one(word, rest)?.to_owned() },
         "/status" => Command::Status,
         "/shared" => Command::Shared,
         "/offers" => Command::Offers,
@@ -130,6 +195,17 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         }
         "/deny" => Command::Deny { to: PeerName::parse(one(word, rest)?).map_err(usage)? },
         "/allowed" => Command::Allowed,
+        "/friend" => friend(one(word, rest)?)?,
+        "/unfriend" => Command::Unfriend { name: PeerName::parse(one(word, rest)?).map_err(usage)? },
+        "/friends" => Command::Friends,
+        "/block" => Command::Block { name: PeerName::parse(one(word, rest)?).map_err(usage)? },
+        "/unblock" => Command::Unblock { name: PeerName::parse(one(word, rest)?).map_err(usage)? },
+        "/blocked" => Command::Blocked,
+        "/privacy" if rest.is_empty() => Command::Privacy,
+        "/privacy" => {
+            let audience = audience_of(rest).map_err(|error| Failure::new(FailureKind::Usage, error))?;
+            Command::SetPrivacy { audience }
+        }
         "/unshare" => Command::Unshare { name: FileName::parse(one(word, rest)?).map_err(usage)? },
         "/get" => {
             let (collision, rest) = collision(rest);
@@ -151,6 +227,7 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         "/audit" => Command::Audit { with: PeerName::parse(one(word, rest)?).map_err(usage)? },
         "/trust" => Command::Trust { name: PeerName::parse(one(word, rest)?).map_err(usage)? },
         "/decline" => Command::Decline { offer: rest.to_owned() },
+        "/profile" => profiles::command(rest, &folder)?,
         "/invite" => {
             let name = if rest.is_empty() { None } else { Some(PeerName::parse(rest).map_err(usage)?) };
             Command::Invite { name }
@@ -159,16 +236,44 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         "/end-sessions" => Command::EndOtherSessions,
         "/allow-key" => Command::AnswerKeyRequest { key: rest.to_owned(), allow: true },
         "/deny-key" => Command::AnswerKeyRequest { key: rest.to_owned(), allow: false },
-        word if word.starts_with('/') => {
+        word => {
             return Err(
                 Failure::new(FailureKind::Usage, format!("there is no command {word}")).hint("/help lists them")
             );
         }
-        _ => {
-            return Err(Failure::new(FailureKind::Usage, "nobody was named to send this to")
-                .hint("/msg NAME TEXT sends a message, /help lists all commands, /quit leaves"));
-        }
     })
+}
+
+/// Reads `NAME [later]`.
+fn friend(rest: &str) -> Result<Command, Failure> {
+    let (name, later) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let name = PeerName::parse(name).map_err(usage)?;
+    match later.trim() {
+        "" => Ok(Command::Befriend { name }),
+        "later" => Ok(Command::PutOff { name }),
+        _ => Err(missing("/friend")),
+    }
+}
+
+/// Reads who may see an account.
+pub(super) fn audience_of(text: &str) -> Result<Audience, String> {
+    match text {
+        "everyone" => Ok(Audience::Everyone),
+        "friends" => Ok(Audience::Friends),
+        _ => Err(format!("{text:?} is neither everyone nor friends")),
+    }
+}
+
+/// Reads `[--hour] [TEXT]`.
+fn who(rest: &str) -> Result<Command, Failure> {
+    let (recent, pattern) = flag("--hour", rest);
+    if pattern.contains(char::is_whitespace) || pattern.starts_with('-') {
+        return Err(Failure::new(
+            FailureKind::Usage,
+            format!("/who takes [--hour] and a part of a name, not {pattern:?}"),
+        ));
+    }
+    Ok(Command::Who { recent, pattern: pattern.to_owned() })
 }
 
 /// Reads `[NAME] [WORDS]` or `--search WORDS`.
@@ -247,7 +352,7 @@ fn collision(rest: &str) -> (Collision, &str) {
     (Collision::Refuse, rest)
 }
 
-fn local_path(text: &str, folder: &std::path::Path) -> PathBuf {
+pub(super) fn local_path(text: &str, folder: &std::path::Path) -> PathBuf {
     // Quotes are not needed, but many type them.
     let unquoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
     let text = unquoted.unwrap_or(text);
@@ -271,7 +376,7 @@ fn missing(word: &str) -> Failure {
     Failure::new(FailureKind::Usage, format!("{word} needs {arguments}"))
 }
 
-fn usage(error: IdError) -> Failure {
+pub(super) fn usage(error: IdError) -> Failure {
     Failure::new(FailureKind::Usage, error.to_string())
 }
 
@@ -283,7 +388,7 @@ mod tests {
 
     #[track_caller]
     fn run(line: &str) -> Command {
-        match parse(line, Path::new("/here")) {
+        match parse(line, Path::new("/here"), None) {
             Ok(Line::Run(command)) => command,
             other => panic!("{line:?} became {other:?}"),
         }
@@ -302,13 +407,26 @@ mod tests {
     }
 
     #[test]
+    fn presence_is_asked_for_and_set() {
+        let who = |recent, pattern: &str| Command::Who { recent, pattern: pattern.to_owned() };
+        assert_eq!(run("/who"), who(false, ""));
+        assert_eq!(run("/who bo"), who(false, "bo"));
+        assert_eq!(run("/who --hour"), who(true, ""));
+        assert_eq!(run("/who  --hour  bo"), who(true, "bo"));
+        assert_eq!(run("/away"), Command::SetPresence { presence: Presence::Away });
+        assert_eq!(run("/busy"), Command::SetPresence { presence: Presence::Busy });
+        assert_eq!(run("/back"), Command::SetPresence { presence: Presence::Online });
+        assert_eq!(run("/broadcast the door is open"), Command::Broadcast { text: "the door is open".to_owned() });
+    }
+
+    #[test]
     fn verifying_takes_a_name_and_perhaps_a_mark() {
         let name = PeerName::parse("bob").unwrap();
         assert_eq!(run("/verify bob"), Command::Verify { name: name.clone(), mark: false });
         assert_eq!(run("/verify bob  --mark"), Command::Verify { name: name.clone(), mark: true });
         assert_eq!(run("/trust bob"), Command::Trust { name });
         for line in ["/verify", "/verify bob carol", "/verify bob mark", "/trust", "/trust a b"] {
-            assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
+            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
         }
     }
 
@@ -339,7 +457,37 @@ mod tests {
             "/allowed bob",
             "/share --hide-address",
         ] {
-            assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
+            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
+        }
+    }
+
+    #[test]
+    fn friends_blocks_and_privacy_take_a_name_or_a_word() {
+        let name = PeerName::parse("bob").unwrap();
+        assert_eq!(run("/friend bob"), Command::Befriend { name: name.clone() });
+        assert_eq!(run("/friend bob  later"), Command::PutOff { name: name.clone() });
+        assert_eq!(run("/unfriend bob"), Command::Unfriend { name: name.clone() });
+        assert_eq!(run("/block bob"), Command::Block { name: name.clone() });
+        assert_eq!(run("/unblock bob"), Command::Unblock { name });
+        assert_eq!((run("/friends"), run("/blocked")), (Command::Friends, Command::Blocked));
+        assert_eq!(run("/privacy"), Command::Privacy);
+        assert_eq!(run("/privacy friends"), Command::SetPrivacy { audience: Audience::Friends });
+        assert_eq!(run("/privacy everyone"), Command::SetPrivacy { audience: Audience::Everyone });
+        for line in [
+            "/friend",
+            "/friend bob soon",
+            "/friend bob later today",
+            "/unfriend",
+            "/unfriend bob later",
+            "/friends bob",
+            "/block",
+            "/block bob carol",
+            "/unblock",
+            "/blocked bob",
+            "/privacy nobody",
+            "/privacy friends everyone",
+        ] {
+            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
         }
     }
 
@@ -357,26 +505,63 @@ mod tests {
         assert_eq!(run("/history --search dinner"), history(None, Some("dinner")));
         assert_eq!(run("/history"), history(None, None));
         assert_eq!(run("/audit bob"), Command::Audit { with: bob });
-        assert_eq!(parse("/inbox", Path::new("/")).unwrap(), Line::Inbox);
+        assert_eq!(parse("/inbox", Path::new("/"), None).unwrap(), Line::Inbox);
         for line in [
             "/history --search",
             "/history bob --limit 2",
-            "/who bob",
+            "/who bob carol",
+            "/who --day",
+            "/away now",
+            "/back bob",
+            "/broadcast",
+            "/broadcast  ",
             "/inbox x",
             "/history B*b",
             "/audit",
             "/audit bob carol",
         ] {
-            assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
+            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
         }
     }
 
     #[test]
     fn an_unknown_command_is_an_error_and_never_sent_as_text() {
         for line in ["/nonsense", "hello", "/msg", "/msg bob", "/get", "/get bob", "/unshare ../x"] {
-            assert!(parse(line, Path::new("/")).is_err(), "{line:?} should be refused");
+            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
         }
-        assert_eq!(parse("  ", Path::new("/")).unwrap(), Line::Empty);
+        assert_eq!(parse("  ", Path::new("/"), None).unwrap(), Line::Empty);
+    }
+
+    #[test]
+    fn a_plain_line_goes_to_the_open_window_and_two_slashes_are_one() {
+        let bob = PeerName::parse("bob").unwrap();
+        let text_of = |line| match parse(line, Path::new("/"), Some(&bob)) {
+            Ok(Line::Run(Command::Message { to, text })) if to == bob => Some(text),
+            _ => None,
+        };
+        assert_eq!(text_of("  hi  there ").as_deref(), Some("  hi  there"), "what is indented stays so");
+        assert_eq!(text_of("//who is it?").as_deref(), Some("/who is it?"));
+        assert_eq!(text_of(" //").as_deref(), Some("/"));
+        assert_eq!(text_of("a/b // c").as_deref(), Some("a/b // c"));
+        assert_eq!(
+            parse("/who", Path::new("/"), Some(&bob)).unwrap(),
+            Line::Run(Command::Who { recent: false, pattern: String::new() })
+        );
+        assert!(parse("/nonsense", Path::new("/"), Some(&bob)).is_err(), "never sent as text");
+        assert_eq!(parse(" ", Path::new("/"), Some(&bob)).unwrap(), Line::Empty);
+    }
+
+    #[test]
+    fn a_window_is_for_one_name_and_perhaps_exclusive() {
+        let query = |line| parse(line, Path::new("/"), None);
+        let to = PeerName::parse("bob").unwrap();
+        assert_eq!(query("/query bob").unwrap(), Line::Query { to: to.clone(), exclusive: false });
+        assert_eq!(query("/query  --exclusive  bob ").unwrap(), Line::Query { to, exclusive: true });
+        assert_eq!(query("/close").unwrap(), Line::Close);
+        for line in ["/query", "/query --exclusive", "/query bob carol", "/query B*b", "/close bob", "//x", "x"] {
+            assert!(query(line).is_err(), "{line:?} should be refused");
+        }
+        assert!(is_query(" /query B*b") && !is_query("/queryx bob") && !is_query("query bob"));
     }
 
     #[test]
@@ -384,7 +569,7 @@ mod tests {
         for word in WORDS {
             let line = format!("{} {}", word.name, if word.arguments.is_empty() { "" } else { "bob x" });
             let unknown =
-                matches!(parse(&line, Path::new("/")), Err(failure) if failure.message.contains("no command"));
+                matches!(parse(&line, Path::new("/"), None), Err(failure) if failure.message.contains("no command"));
             assert!(!unknown, "{} is in the help only", word.name);
         }
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::invitations;
 use super::login::observed;
+use super::people;
 use super::shared::Shared;
 use crate::clock::now_millis;
 use crate::lines;
@@ -207,9 +208,9 @@ async fn run(shared: &Shared, request: AdminRequest, address: SocketAddr) -> Res
         }
         AdminRequest::Enable { name } => shared.store.set_disabled(&name, false).await?,
         AdminRequest::Delete { name } => {
-            let senders = shared.store.delete_account(&name, None, now_millis()).await?;
-            shared.registry.tell_senders(&senders);
+            let parted = shared.store.delete_account(&name, None, now_millis()).await?;
             close(shared, &name);
+            people::parted(shared, &name, &parted).await;
         }
         AdminRequest::ResetPassword { name } => return Ok(vec![reset_password(shared, name).await?]),
         AdminRequest::Invite => {

@@ -1,6 +1,7 @@
 //! What owners do with their account: another password, an end, and a look at where it is logged in.
 
 use super::login::observed;
+use super::people;
 use super::registry::Session;
 use super::shared::Shared;
 use crate::clock::now_millis;
@@ -25,10 +26,10 @@ pub(super) async fn delete(shared: &Shared, session: &Session, name: &PeerName) 
     if *name != session.name {
         return Err(Refusal::NotYourName);
     }
-    let senders = shared.store.delete_account(&session.name, Some(session.key), now_millis()).await?;
-    shared.registry.tell_senders(&senders);
+    let parted = shared.store.delete_account(&session.name, Some(session.key), now_millis()).await?;
     shared.login_limits.key_requests().forget(&session.name);
     shared.registry.close_account(&session.name, Some(session));
+    people::parted(shared, &session.name, &parted).await;
     tracing::info!(peer = %session.name, "account deleted");
     Ok(DirectoryReply::Done)
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use super::people;
 use super::registry::Session;
 use super::rendezvous::push;
 use super::shared::Shared;
@@ -21,9 +22,7 @@ pub(super) async fn ask(shared: &Shared, asker: &Session, to: PeerName) -> Direc
     if to == asker.name {
         return Err(Refusal::NotAccepted);
     }
-    if shared.store.account(&to).await?.is_none() {
-        return Err(Refusal::UnknownName);
-    }
+    people::reach(shared, asker, &to).await?;
     if shared.store.may_dial(&to, &asker.name, now_millis()).await? {
         let answer = DirectoryPush::ConsentAnswered { by: to, allowed: true };
         push(asker, &answer).await?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::registry::Session;
-use crate::protocol::dial_rate::DialRate;
+use crate::protocol::rate::Rate;
 use crate::wire::ids::{DialId, PeerName, UnixMillis};
 use crate::wire::limits::{CONSENT_ASKED_MAX, DIAL_LIFETIME};
 use crate::wire::refusal::Refusal;
@@ -21,9 +21,9 @@ const ASKED_MAX: usize = 16_384;
 const ASKED_LIFETIME: Duration = Duration::from_secs(3_600);
 
 /// All of it, for one directory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dials {
-    rate: Mutex<DialRate>,
+    rate: Mutex<Rate>,
     announced: Mutex<Announced>,
     asked: Mutex<Asked>,
 }
@@ -47,6 +47,12 @@ struct Between {
 struct Asked {
     askers: HashMap<PeerName, Vec<(PeerName, Instant)>>,
     count: usize,
+}
+
+impl Default for Dials {
+    fn default() -> Self {
+        Self { rate: Mutex::new(Rate::of_dials()), announced: Mutex::default(), asked: Mutex::default() }
+    }
 }
 
 impl Dials {
@@ -82,6 +88,13 @@ impl Dials {
     /// Forgets a question, and says whether there was one: it is answered, or could not be put.
     pub(super) fn answered(&self, asked: &PeerName, asker: &PeerName, now: Instant) -> bool {
         lock(&self.asked).answered(asked, asker, now)
+    }
+
+    /// Forgets what two people have asked each other: nobody is told any more what the other one says to it.
+    pub(super) fn forget_questions(&self, one: &PeerName, other: &PeerName, now: Instant) {
+        let mut asked = lock(&self.asked);
+        asked.answered(one, other, now);
+        asked.answered(other, one, now);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::gate::Limits;
+use super::hints::Hints;
 use super::registry::{Membership, Session};
 use super::shared::Shared;
 use super::store::{Account, Store, StoreError};
@@ -224,6 +225,7 @@ async fn enter(
         connection: connection.clone(),
         since: now_millis(),
         pushes: sender,
+        hints: Hints::default(),
         mail: Notify::new(),
         news: AtomicBool::new(true),
         seen_at: Mutex::new(vec![observed(connection)]),
@@ -238,6 +240,8 @@ async fn enter(
     if standing.disabled {
         return Err(Refusal::Disabled);
     }
+    // Now that it is the account's: from here on others see it.
+    shared.registry.load_circle(shared.store.as_ref(), &membership.session.name).await?;
     let answer = LoggedIn {
         epoch,
         created: account_is == AccountIs::New,

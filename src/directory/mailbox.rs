@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
 
+use super::hints::Hint;
 use super::registry::{Session, Waits};
 use super::session::is_violation;
 use super::shared::Shared;
@@ -81,14 +82,24 @@ pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, tur
 }
 
 /// Pushes what else a session is told, in order, until its connection ends.
-pub(super) async fn push_news(session: Arc<Session>, mut queue: mpsc::Receiver<DirectoryPush>) {
+pub(super) async fn push_news(shared: Arc<Shared>, session: Arc<Session>, mut queue: mpsc::Receiver<DirectoryPush>) {
     loop {
-        let news = tokio::select! {
-            news = queue.recv() => news,
+        let pushed = tokio::select! {
+            biased;
             _ = session.connection.closed() => return,
+            news = queue.recv() => match news {
+                Some(news) => push(&session, &news).await,
+                None => return,
+            },
+            hint = session.hints.next() => match hint {
+                Hint::Announcement(news) => push(&session, &news).await,
+                Hint::Presence(name) => {
+                    let presence = shared.registry.presence_to(&session.name, &name);
+                    push(&session, &DirectoryPush::Presence { name, presence }).await
+                }
+            },
         };
-        let Some(news) = news else { return };
-        if push(&session, &news).await.is_err() {
+        if pushed.is_err() {
             return;
         }
     }

@@ -11,17 +11,22 @@ mod consent;
 mod login;
 mod mailbox;
 mod other_key;
+mod people;
+mod presence;
 mod rendezvous;
 mod requests;
 
 pub mod admin;
 mod dials;
 pub mod gate;
+mod hints;
 pub mod invitations;
 mod registry;
 pub mod relay;
 mod shared;
 
+#[cfg(test)]
+mod chance;
 #[cfg(test)]
 mod relay_tests;
 #[cfg(test)]

@@ -9,10 +9,12 @@
 use std::net::IpAddr;
 
 use super::login::LoginLimits;
+use super::people;
 use super::shared::Shared;
-use super::store::Account;
+use super::store::{Account, Parted};
 use crate::clock::now_millis;
 use crate::protocol::key_change::Standing;
+use crate::protocol::people::Circle;
 use crate::protocol::source::SourcePrefix;
 use crate::seal::password;
 use crate::wire::account::Login;
@@ -62,8 +64,9 @@ pub(super) async fn bring(
     if account.disabled {
         return Err(Refusal::Disabled);
     }
-    let senders = shared.store.replace_key(&login.name, account.key, login.key, now_millis()).await?;
-    announce(shared, login, &senders);
+    let circle = shared.store.circle(&login.name).await?;
+    let parted = shared.store.replace_key(&login.name, account.key, login.key, now_millis()).await?;
+    announce(shared, login, &circle, &parted).await;
     tracing::info!(peer = %login.name, key = %login.key, old = %account.key, "key replaced");
     Ok(())
 }
@@ -98,16 +101,18 @@ async fn check_password(
 /// Undoes the replacement of a key: its holder is the account's owner again, and all others are out.
 async fn take_back(shared: &Shared, login: &Login) -> Result<(), Refusal> {
     let now = now_millis();
-    let senders = shared.store.take_back(&login.name, login.key, undo_since(now), now).await?;
-    announce(shared, login, &senders);
+    let circle = shared.store.circle(&login.name).await?;
+    let parted = shared.store.take_back(&login.name, login.key, undo_since(now), now).await?;
+    announce(shared, login, &circle, &parted).await;
     tracing::info!(peer = %login.name, key = %login.key, "account taken back");
     Ok(())
 }
 
-/// Ends the sessions of the account's other keys, tells others of the new one, and senders of what came back.
-fn announce(shared: &Shared, login: &Login, senders: &[PeerName]) {
-    shared.registry.key_changed(&login.name, login.key);
-    shared.registry.tell_senders(senders);
+/// Ends the sessions of the account's other keys, and tells others of the new one: those who might see the account until
+/// now, its friends among them.
+async fn announce(shared: &Shared, login: &Login, circle: &Circle, parted: &Parted) {
+    shared.registry.key_changed(&login.name, login.key, circle);
+    people::parted(shared, &login.name, parted).await;
 }
 
 /// A key that was replaced before this time may not undo it.

@@ -3,23 +3,29 @@
 //! ```text
 //! enter: resident --takes over an older resident, which is closed--> online
 //!        errand   --up to 8 of an account--> here, but not online
-//! leave: resident --unless it was taken over--> offline, which the others are told
+//! load_circle: resident --whom its account knows and keeps out--> seen by others, as `protocol::presence` says
+//! leave: resident --unless it was taken over--> offline, which others are told
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 
+use super::hints::Hints;
 use super::shared::Shared;
+use super::store::{Store, StoreError};
+use crate::clock::now_millis;
+use crate::protocol::people::Circle;
+use crate::protocol::presence::{Attendance, Listed, News, Sought};
 use crate::transport::connection::Connection;
 use crate::wire::account::LoginKind;
 use crate::wire::directory::DirectoryPush;
 use crate::wire::ids::{Epoch, PeerKey, PeerName, UnixMillis};
-use crate::wire::limits::{ERRANDS_PER_ACCOUNT_MAX, PRESENCE_TO_ALL_MAX};
+use crate::wire::limits::ERRANDS_PER_ACCOUNT_MAX;
+use crate::wire::people::Presence;
 use crate::wire::refusal::{CloseCode, Refusal};
 
 /// A connection that has logged in.
@@ -39,6 +45,8 @@ pub(super) struct Session {
     pub(super) since: UnixMillis,
     /// Where its pushes wait that are no envelopes.
     pub(super) pushes: mpsc::Sender<DirectoryPush>,
+    /// What else it is still to be told that is no message.
+    pub(super) hints: Hints,
     /// Rings when something may wait in its account's mailbox, or the account has another prekey.
     pub(super) mail: Notify,
     /// Set before that when receipts or returned messages may wait for it.
@@ -71,13 +79,15 @@ pub(super) struct Membership {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     present: Mutex<Present>,
+    /// How often circles were asked for.
+    loads: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Present {
     accounts: BTreeMap<PeerName, Sessions>,
-    /// How many of them have a resident.
-    online: usize,
+    /// Who of them is seen, and by whom.
+    attendance: Attendance,
 }
 
 /// The sessions of one account.
@@ -86,6 +96,8 @@ struct Sessions {
     resident: Option<Arc<Session>>,
     errands: Vec<Arc<Session>>,
     mailbox_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Which circle of the account is in use: the one that was asked for last.
+    circle: Option<u64>,
 }
 
 impl Session {
@@ -162,15 +174,17 @@ impl Registry {
             present.accounts.remove(&session.name);
         }
         if was_online {
-            present.online -= 1;
-            present.announce(&session.name, false);
+            let news = present.attendance.leave(&session.name, now_millis());
+            present.spread(news);
         }
     }
 
-    /// Ends the sessions of an account that hold another key than the one it has now, and tells the others of it.
-    pub(super) fn key_changed(&self, name: &PeerName, key: PeerKey) {
+    /// Ends the sessions of an account that hold another key than the one it has now, and tells the others of it who may
+    /// see the account.
+    pub(super) fn key_changed(&self, name: &PeerName, key: PeerKey, circle: &Circle) {
         let present = self.lock();
-        present.tell_others(name, &DirectoryPush::KeyChanged { name: name.clone(), key });
+        let push = DirectoryPush::KeyChanged { name: name.clone(), key };
+        present.tell_others(name, &push, |other| circle.relation_to(other).is_open());
         let Some(sessions) = present.accounts.get(name) else { return };
         for session in sessions.all().filter(|session| session.key != key) {
             session.replace();
@@ -224,22 +238,6 @@ impl Registry {
         self.lock().accounts.get(name).is_some_and(|sessions| sessions.resident.is_some())
     }
 
-    /// A page of those who are online, by name, and whether there are more.
-    pub(super) fn online(&self, after: Option<&PeerName>, limit: usize) -> (Vec<PeerName>, bool) {
-        let present = self.lock();
-        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut names: Vec<_> = present
-            .accounts
-            .range::<PeerName, _>((begin, Bound::Unbounded))
-            .filter(|(_, sessions)| sessions.resident.is_some())
-            .map(|(name, _)| name.clone())
-            .take(limit + 1)
-            .collect();
-        let more = names.len() > limit;
-        names.truncate(limit);
-        (names, more)
-    }
-
     /// Whom a dial goes to: the resident, else every errand; never the asker itself.
     pub(super) fn dialled(&self, name: &PeerName, asker: &Session) -> Vec<Arc<Session>> {
         let present = self.lock();
@@ -256,6 +254,64 @@ impl Registry {
         if let Some(sessions) = self.lock().accounts.get(name) {
             sessions.wake(what);
         }
+    }
+
+    /// The accounts whose resident peers are online.
+    pub(super) fn residents(&self) -> Vec<PeerName> {
+        let present = self.lock();
+        let online = present.accounts.iter().filter(|(_, sessions)| sessions.resident.is_some());
+        online.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Asks the store whom an account knows and keeps out, after its resident has entered and after each change: others
+    /// see it by that from then on, and are told what is different.
+    pub(super) async fn load_circle(&self, store: &dyn Store, name: &PeerName) -> Result<(), StoreError> {
+        // Answers may come in another order than they were asked for: of two, the one that was asked for later knows
+        // everything that was written before the other was asked for.
+        let number = self.loads.fetch_add(1, Ordering::Relaxed);
+        if !self.is_online(name) {
+            return Ok(());
+        }
+        let circle = store.circle(name).await?;
+        self.lock().take_circle(name, circle, number);
+        Ok(())
+    }
+
+    /// How an account is, as far as another may see.
+    pub(super) fn presence_to(&self, asker: &PeerName, name: &PeerName) -> Presence {
+        self.lock().attendance.presence_to(asker, name)
+    }
+
+    /// A resident lets others see it otherwise.
+    pub(super) fn set_presence(&self, session: &Arc<Session>, presence: Presence) -> Result<(), Refusal> {
+        self.lock().change(session, |all| all.set_presence(&session.name, presence))
+    }
+
+    /// A resident wants to hear of these people.
+    pub(super) fn watch(&self, session: &Arc<Session>, names: BTreeSet<PeerName>) -> Result<(), Refusal> {
+        self.lock().change(session, |all| all.watch(&session.name, names))
+    }
+
+    /// The first people of a listing, and whether there may be more.
+    pub(super) fn listed(&self, sought: Sought<'_>, limit: usize, now: UnixMillis) -> (Vec<Listed>, bool) {
+        self.lock().attendance.listed(sought, limit, now)
+    }
+
+    /// Takes over who was here before this process began, those who left last first.
+    pub(super) fn were_here(&self, seen: Vec<(PeerName, UnixMillis)>) {
+        let mut present = self.lock();
+        for (name, at) in seen.into_iter().rev() {
+            present.attendance.was_here(&name, at);
+        }
+    }
+
+    /// Tells all who are to hear it what somebody with this circle says, and whether that is everyone who is online.
+    pub(super) fn announce(&self, speaker: &PeerName, circle: &Circle, push: DirectoryPush) -> bool {
+        let present = self.lock();
+        let (listeners, is_everyone) = present.attendance.listeners(speaker, circle);
+        let push = Arc::new(push);
+        let residents = listeners.iter().filter_map(|name| present.resident(name));
+        residents.fold(is_everyone, |all, resident| resident.hints.announcement(push.clone()) && all)
     }
 
     /// Tells senders that there is news of their messages.
@@ -284,12 +340,10 @@ impl Present {
         if sessions.resident.as_ref().is_some_and(|resident| resident.epoch > session.epoch) {
             return Err(Refusal::SessionEnded);
         }
-        match sessions.resident.replace(session.clone()) {
-            Some(older) => older.replace(),
-            None => {
-                self.online += 1;
-                self.announce(&session.name, true);
-            }
+        if let Some(older) = sessions.resident.replace(session.clone()) {
+            older.replace();
+            let news = self.attendance.begin_anew(&session.name);
+            self.spread(news);
         }
         Ok(())
     }
@@ -303,18 +357,55 @@ impl Present {
         Ok(())
     }
 
-    fn announce(&self, name: &PeerName, online: bool) {
-        self.tell_others(name, &DirectoryPush::Presence { name: name.clone(), online });
+    fn resident(&self, name: &PeerName) -> Option<&Arc<Session>> {
+        self.accounts.get(name).and_then(|sessions| sessions.resident.as_ref())
     }
 
-    /// Tells every other resident about somebody, while the directory is small. A hint: whoever has too many waiting
-    /// misses it.
-    fn tell_others(&self, name: &PeerName, push: &DirectoryPush) {
-        if self.online > PRESENCE_TO_ALL_MAX {
+    /// Takes a circle, if no other was asked for after it. With its first an account is seen.
+    fn take_circle(&mut self, name: &PeerName, circle: Circle, number: u64) {
+        let Some(sessions) = self.accounts.get_mut(name) else { return };
+        if sessions.resident.is_some() && sessions.circle.is_none_or(|used| used < number) {
+            sessions.circle = Some(number);
+            let news = self.attendance.enter(name, circle);
+            self.spread(news);
+        }
+    }
+
+    /// Changes what a session shows or hears, if it is its account's resident still.
+    fn change(
+        &mut self,
+        session: &Arc<Session>,
+        change: impl FnOnce(&mut Attendance) -> Vec<News>,
+    ) -> Result<(), Refusal> {
+        match session.kind {
+            LoginKind::Resident => {}
+            LoginKind::Errand { .. } => return Err(Refusal::UnknownRequest),
+        }
+        if !self.resident(&session.name).is_some_and(|resident| Arc::ptr_eq(resident, session)) {
+            return Err(Refusal::SessionEnded);
+        }
+        let news = change(&mut self.attendance);
+        self.spread(news);
+        Ok(())
+    }
+
+    /// Has those told who are to be told something.
+    fn spread(&self, news: Vec<News>) {
+        for News { to, about } in news {
+            if let Some(resident) = self.resident(&to) {
+                resident.hints.presence(about);
+            }
+        }
+    }
+
+    /// Tells every other resident about somebody who may hear it, while the directory is small. A hint: whoever has too
+    /// many waiting misses it.
+    fn tell_others(&self, name: &PeerName, push: &DirectoryPush, may_hear: impl Fn(&PeerName) -> bool) {
+        if !self.attendance.is_small() {
             return;
         }
         let residents = self.accounts.values().filter_map(|sessions| sessions.resident.as_ref());
-        for resident in residents.filter(|resident| resident.name != *name) {
+        for resident in residents.filter(|resident| resident.name != *name && may_hear(&resident.name)) {
             if resident.pushes.try_send(push.clone()).is_err() {
                 tracing::debug!(peer = %resident.name, about = %name, "push dropped");
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::people;
 use super::registry::Session;
 use super::relay::{Legs, Relay};
 use super::session::is_violation;
@@ -29,13 +30,13 @@ const PUSH_DEADLINE: Duration = Duration::from_secs(10);
 /// side hears an address of the other.
 pub(super) async fn dial(shared: &Shared, asker: &Arc<Session>, request: DialRequest) -> DirectoryAnswer {
     shared.dials.count(&asker.name, now_millis())?;
+    people::reach(shared, asker, &request.to).await?;
     let dialled = shared.registry.dialled(&request.to, asker);
     if dialled.iter().any(|session| session.key != request.key) {
         return Err(Refusal::KeyChanged);
     }
     if dialled.is_empty() {
-        let exists = shared.store.account(&request.to).await?.is_some();
-        return Err(if exists { Refusal::Offline } else { Refusal::UnknownName });
+        return Err(Refusal::Offline);
     }
     let facts = facts(shared, asker, &request).await?;
     let consent = consent::decide(facts);
@@ -191,6 +192,7 @@ async fn announce(session: Arc<Session>, announced: DialAnnounced, relayed: Opti
 /// Tells the session that took a dial that its asker has opened its NAT.
 pub(super) async fn opened(shared: &Shared, asker: &Session, dial: DialId) -> DirectoryAnswer {
     let taker = shared.dials.taker(dial, asker, Instant::now())?;
+    people::reach(shared, asker, &taker.name).await?;
     push(&taker, &DirectoryPush::Opened { dial }).await?;
     Ok(DirectoryReply::Done)
 }

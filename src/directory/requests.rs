@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::registry::{Session, Waits};
 use super::rendezvous;
 use super::shared::Shared;
-use super::{care, consent, invitations};
+use super::store::StoreError;
+use super::{care, consent, invitations, people, presence};
 use crate::clock::now_millis;
 use crate::protocol::key_change::Answer;
+use crate::protocol::people::Word;
 use crate::seal::{prekey, receipt};
 use crate::wire::account::{Identity, SignedPrekey};
 use crate::wire::catalog::{Cursor, Entry, Found, Query};
@@ -25,14 +27,16 @@ pub(super) async fn answer(shared: &Shared, session: &Arc<Session>, request: Dir
     match request {
         DirectoryRequest::Login(_) => Err(Refusal::AlreadyLoggedIn),
         DirectoryRequest::PutPrekey(prekey) => put_prekey(shared, session, *prekey).await,
-        DirectoryRequest::Who { after } => Ok(who(shared, after.as_ref())),
-        DirectoryRequest::Identify { name } => identify(shared, name).await,
+        DirectoryRequest::Who { recent, pattern, after } => {
+            presence::who(shared, session, recent, pattern, after).await
+        }
+        DirectoryRequest::Identify { name } => identify(shared, session, name).await,
         DirectoryRequest::Deliver { to, envelope } => deliver(shared, session, to, *envelope).await,
         DirectoryRequest::Receipts { to, receipts } => put_receipts(shared, session, to, receipts).await,
         DirectoryRequest::Missing { messages } => missing(shared, session, messages).await,
         DirectoryRequest::Publish(entry) => publish(shared, session, entry).await,
         DirectoryRequest::Unpublish { name } => unpublish(shared, session, &name).await,
-        DirectoryRequest::Find { query, after } => find(shared, query, after).await,
+        DirectoryRequest::Find { query, after } => find(shared, session, query, after).await,
         DirectoryRequest::Dial(request) => rendezvous::dial(shared, session, request).await,
         DirectoryRequest::Opened { dial } => rendezvous::opened(shared, session, dial).await,
         DirectoryRequest::AskConsent { to } => consent::ask(shared, session, to).await,
@@ -45,7 +49,23 @@ pub(super) async fn answer(shared: &Shared, session: &Arc<Session>, request: Dir
         DirectoryRequest::DeleteAccount { name } => care::delete(shared, session, &name).await,
         DirectoryRequest::Sessions => Ok(care::sessions(shared, session)),
         DirectoryRequest::EndOtherSessions => Ok(care::end_others(shared, session)),
+        DirectoryRequest::SetPresence(presence) => presence::set(shared, session, presence),
+        DirectoryRequest::Watch { names } => presence::watch(shared, session, names),
+        DirectoryRequest::Announce(signed) => presence::announce(shared, session, *signed).await,
+        DirectoryRequest::Block { name } => people::block(shared, session, &name).await,
+        DirectoryRequest::Unblock { name } => done(people::say(shared, session, &name, Word::Unblock).await),
+        DirectoryRequest::Blocked { after } => people::blocked(shared, session, after).await,
+        DirectoryRequest::Befriend { name } => people::befriend(shared, session, &name).await,
+        DirectoryRequest::Unfriend { name } => done(people::say(shared, session, &name, Word::Unfriend).await),
+        DirectoryRequest::PutOff { name } => done(people::say(shared, session, &name, Word::PutOff).await),
+        DirectoryRequest::Friends { after } => people::friends(shared, session, after).await,
+        DirectoryRequest::SetAudience(audience) => people::set_audience(shared, session, audience).await,
+        DirectoryRequest::Audience => people::audience(shared, session).await,
     }
+}
+
+fn done<T>(said: Result<T, Refusal>) -> DirectoryAnswer {
+    said.map(|_| DirectoryReply::Done)
 }
 
 /// The answer of whoever holds the account's key now to somebody who wants to replace it.
@@ -73,16 +93,13 @@ async fn put_prekey(shared: &Shared, session: &Session, signed: SignedPrekey) ->
     Ok(DirectoryReply::Done)
 }
 
-fn who(shared: &Shared, after: Option<&PeerName>) -> DirectoryReply {
-    let (names, more) = shared.registry.online(after, PAGE_ENTRIES_MAX);
-    DirectoryReply::People { names, more }
-}
-
-async fn identify(shared: &Shared, name: PeerName) -> DirectoryAnswer {
-    let account = shared.store.account(&name).await?.ok_or(Refusal::UnknownName)?;
-    let prekey = shared.store.prekey(&name).await?;
-    let online = shared.registry.is_online(&name);
-    Ok(DirectoryReply::Identity(Box::new(Identity { name, key: account.key, prekey, online })))
+/// Whoever may not see a person learns their key, and nothing that changes when they come.
+async fn identify(shared: &Shared, session: &Session, name: PeerName) -> DirectoryAnswer {
+    let key = shared.store.account(&name).await?.ok_or(Refusal::UnknownName)?.key;
+    let accepts = shared.store.relation(&name, &session.name).await?.is_open();
+    let prekey = if accepts { shared.store.prekey(&name).await? } else { None };
+    let online = accepts && shared.registry.is_online(&name);
+    Ok(DirectoryReply::Identity(Box::new(Identity { name, key, prekey, online, accepts })))
 }
 
 async fn deliver(shared: &Shared, session: &Session, to: PeerName, envelope: Envelope) -> DirectoryAnswer {
@@ -117,7 +134,12 @@ async fn put_receipts(
     if receipts.iter().any(|signed| receipt::verify(signed).is_err()) {
         return Err(Refusal::BadSignature);
     }
-    shared.store.put_receipts(&to, session.key, receipts, now_millis()).await?;
+    match shared.store.put_receipts(&to, session.key, receipts, now_millis()).await {
+        // That there is no room tells that nobody comes to take them, and the other way round.
+        Err(StoreError::Refused(Refusal::MailboxFull))
+            if !shared.store.relation(&to, &session.name).await?.is_open() => {}
+        kept => kept?,
+    }
     // Also for repeated ones: the first attempt may have been cut off here.
     shared.registry.wake(&to, Waits::News);
     Ok(DirectoryReply::Done)
@@ -141,8 +163,8 @@ async fn unpublish(shared: &Shared, session: &Session, name: &FileName) -> Direc
     Ok(DirectoryReply::Done)
 }
 
-async fn find(shared: &Shared, query: Query, after: Option<Cursor>) -> DirectoryAnswer {
-    let page = shared.store.find(query, after, PAGE_ENTRIES_MAX).await?;
+async fn find(shared: &Shared, session: &Session, query: Query, after: Option<Cursor>) -> DirectoryAnswer {
+    let page = shared.store.find(&session.name, query, after, PAGE_ENTRIES_MAX).await?;
     let found = page.entries.into_iter().map(|(owner, entry)| {
         let online = shared.registry.is_online(&owner);
         Found { owner, online, entry }

@@ -14,18 +14,19 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::admin;
 use super::dials::Dials;
 use super::gate::{Address, Gate, Limits, Verdict};
 use super::invitations::{self, Admission};
 use super::login::LoginLimits;
 use super::other_key::undo_since;
+use super::people::People;
 use super::registry::{Registry, Waits};
 use super::relay::{Relay, RelayPortError, RelaySettings};
 use super::session;
 use super::shared::Shared;
 use super::store::StoreError;
 use super::store::sqlite::SqliteStore;
+use super::{admin, presence};
 use crate::clock::now_millis;
 use crate::database::DatabaseError;
 use crate::lines;
@@ -155,7 +156,9 @@ impl Directory {
             store: Box::new(store),
             registry: Registry::default(),
             login_limits: LoginLimits::new(limits),
+            announcements: Default::default(),
             dials: Dials::default(),
+            people: People::default(),
             relay,
         };
         Ok(Self {
@@ -229,7 +232,7 @@ impl Directory {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), DirectoryError> {
         let (mut tasks, mut relaying) = (JoinSet::new(), JoinSet::new());
         self.shared.relay.start(&mut relaying);
-        let result = match self.shared.login_limits.restore(self.shared.store.as_ref()).await {
+        let result = match self.restore().await {
             Ok(()) => {
                 let (accept, reachable) = (self.accept_until(stop, &mut tasks), self.reachable());
                 tokio::select! {
@@ -252,6 +255,12 @@ impl Directory {
         }
         drop(self.lock);
         result
+    }
+
+    /// Goes on from what an earlier process has kept.
+    async fn restore(&self) -> Result<(), StoreError> {
+        self.shared.login_limits.restore(self.shared.store.as_ref()).await?;
+        presence::restore(&self.shared).await
     }
 
     async fn accept_until(
@@ -353,8 +362,10 @@ fn lock_folder(data: &Path) -> Result<File, DirectoryError> {
     }
 }
 
-/// Forgets what was kept for long enough: envelopes that nobody fetched, sources that tried no password for a day.
+/// Forgets what was kept for long enough: envelopes that nobody fetched, sources that tried no password for a day. And
+/// notes who is here.
 async fn expire(shared: Arc<Shared>) {
+    presence::note_seen(&shared, shared.registry.residents()).await;
     let days_ago = |days: u64| UnixMillis(now_millis().0.saturating_sub(days * DAY_MILLIS));
     expire_envelopes(&shared, days_ago(MAILBOX_DAYS)).await;
     report_expired("receipts", shared.store.expire_receipts(days_ago(MAILBOX_DAYS)).await);

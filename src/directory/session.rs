@@ -17,7 +17,7 @@ use super::gate::Stranger;
 use super::login::{self, Admitted};
 use super::registry::{Membership, Session};
 use super::shared::Shared;
-use super::{mailbox, requests};
+use super::{mailbox, people, presence, requests};
 use crate::transport::connection::{Connection, TransportError};
 use crate::transport::endpoint::Incoming;
 use crate::transport::stream::Stream;
@@ -82,7 +82,19 @@ async fn log_in(shared: &Arc<Shared>, connection: &Connection) -> Option<Admitte
             | DirectoryRequest::ChangePassword { .. }
             | DirectoryRequest::DeleteAccount { .. }
             | DirectoryRequest::Sessions
-            | DirectoryRequest::EndOtherSessions => Err(Refusal::NotLoggedIn),
+            | DirectoryRequest::EndOtherSessions
+            | DirectoryRequest::SetPresence(_)
+            | DirectoryRequest::Watch { .. }
+            | DirectoryRequest::Announce(_)
+            | DirectoryRequest::Block { .. }
+            | DirectoryRequest::Unblock { .. }
+            | DirectoryRequest::Blocked { .. }
+            | DirectoryRequest::Befriend { .. }
+            | DirectoryRequest::Unfriend { .. }
+            | DirectoryRequest::PutOff { .. }
+            | DirectoryRequest::Friends { .. }
+            | DirectoryRequest::SetAudience(_)
+            | DirectoryRequest::Audience => Err(Refusal::NotLoggedIn),
         };
         match admitted {
             Ok(admitted) => {
@@ -108,10 +120,12 @@ async fn serve(shared: Arc<Shared>, admitted: Admitted) {
     tracing::info!(peer = %session.name, key = %session.key, epoch = answer.epoch.0, ?kind, "logged in");
     session.connection.raise_limits_after_login();
     let mut pushers = start_pushers(&shared, &membership, pushes);
+    pushers.spawn(note_seen(shared.clone(), session.clone()));
     let mut answers = JoinSet::new();
     let reason = take_requests(&shared, &session, &mut answers).await;
     tracing::info!(peer = %session.name, epoch = answer.epoch.0, %reason, "session ended");
     drop(membership); // now, not after the requests: others see it offline at once
+    note_seen(shared.clone(), session.clone()).await;
     while let Some(ended) = pushers.join_next().await {
         report_panic(ended);
     }
@@ -120,11 +134,20 @@ async fn serve(shared: Arc<Shared>, admitted: Admitted) {
     }
 }
 
+/// Notes when an account's resident came and when it left.
+async fn note_seen(shared: Arc<Shared>, session: Arc<Session>) {
+    if session.is_resident() {
+        presence::note_seen(&shared, vec![session.name.clone()]).await;
+    }
+}
+
 fn start_pushers(shared: &Arc<Shared>, membership: &Membership, pushes: mpsc::Receiver<DirectoryPush>) -> JoinSet<()> {
     let session = &membership.session;
     let mut pushers = JoinSet::new();
     if session.is_resident() {
-        pushers.spawn(mailbox::push_news(session.clone(), pushes));
+        pushers.spawn(mailbox::push_news(shared.clone(), session.clone(), pushes));
+        let (shared, session) = (shared.clone(), session.clone());
+        pushers.spawn(async move { people::tell_requests(&shared, &session).await });
     }
     if session.wants_mail() {
         let turn = membership.mailbox_turn.clone();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::dials::Dials;
 use super::invitations::Admission;
 use super::login::LoginLimits;
+use super::people::People;
+use super::presence::Announcements;
 use super::registry::Registry;
 use super::relay::Relay;
 use super::store::Store;
@@ -22,8 +24,12 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     /// What slows down guessing and mass registration.
     pub(super) login_limits: LoginLimits,
+    /// How often accounts have said something to everybody.
+    pub(super) announcements: Announcements,
     /// What is remembered of dials, and of who asked whom.
     pub(super) dials: Dials,
+    /// What is remembered of what people say of each other.
+    pub(super) people: People,
     /// Where those meet who cannot reach each other directly.
     pub(super) relay: Arc<Relay>,
 }

@@ -2,6 +2,12 @@
 
 #[path = "consent_tests.rs"]
 mod consent;
+#[path = "people_tests.rs"]
+mod people;
+#[path = "presence_tests.rs"]
+mod presence;
+#[path = "sight_tests.rs"]
+mod sight;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +19,7 @@ use tokio::task::JoinSet;
 use super::relay::{RelayPorts, RelaySettings};
 use super::server::{Directory, DirectoryError, Settings};
 use super::shared::Shared;
+use super::store::Account;
 use crate::clock::now_millis;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
 use crate::seal::prekey::PrekeySecret;
@@ -26,6 +33,7 @@ use crate::wire::account::{LoggedIn, Login, LoginKind};
 use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{DirectoryFingerprint, MessageId, Password, PeerKey, PeerName, PrekeyId};
 use crate::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind};
+use crate::wire::people::{Person, Presence};
 use crate::wire::refusal::{CloseCode, Refusal};
 use crate::wire::rendezvous::{Allowance, DialRequest, Grant, Purpose};
 
@@ -103,6 +111,16 @@ impl World {
     pub(super) async fn registered(&self, text: &str, kind: LoginKind) -> Client {
         let client = self.stranger().await;
         client.log_in(Login { register: true, ..client.login(text, kind, Some("secret")) }).await.unwrap();
+        client
+    }
+
+    /// The same without a password, which nobody hashes.
+    async fn member(&self, text: &str, kind: LoginKind, identity: IdentityKey) -> Client {
+        let (key, created_at) = (identity.public(), now_millis());
+        let account = Account { name: name(text), key, password: String::new(), created_at, disabled: false };
+        self.shared.store.create_account(account, None).await.unwrap();
+        let client = self.connect(identity).await;
+        client.log_in(client.login(text, kind, None)).await.unwrap();
         client
     }
 
@@ -204,7 +222,8 @@ fn delivered_id(push: DirectoryPush) -> u8 {
 }
 
 fn presence(text: &str, online: bool) -> DirectoryPush {
-    DirectoryPush::Presence { name: name(text), online }
+    let presence = if online { Presence::Online } else { Presence::Offline };
+    DirectoryPush::Presence { name: name(text), presence }
 }
 
 #[tokio::test]
@@ -271,7 +290,10 @@ async fn a_proof_for_another_connection_is_refused() {
     let alice = world.registered("alice", ERRAND).await;
     let replayed = alice.login("alice", ERRAND, None);
     let thief = world.stranger().await;
-    assert_eq!(thief.ask(DirectoryRequest::Who { after: None }).await, Err(Refusal::NotLoggedIn));
+    assert_eq!(
+        thief.ask(DirectoryRequest::Who { recent: false, pattern: None, after: None }).await,
+        Err(Refusal::NotLoggedIn)
+    );
     assert_eq!(thief.log_in(replayed).await, Err(Refusal::BadProof));
     world.stop().await;
 }
@@ -285,8 +307,8 @@ async fn a_second_resident_takes_over_and_nobody_else_notices() {
     let second = world.again(&first).await;
     second.log_in(second.login("alice", LoginKind::Resident, None)).await.unwrap();
     assert_eq!(first.closed_with().await, CloseCode::LoggedInElsewhere);
-    let people = DirectoryReply::People { names: vec![name("alice"), name("bob")], more: false };
-    assert_eq!(bob.ask(DirectoryRequest::Who { after: None }).await, Ok(people));
+    let people = DirectoryReply::People { people: vec![person("alice"), person("bob")], more: false };
+    assert_eq!(bob.ask(DirectoryRequest::Who { recent: false, pattern: None, after: None }).await, Ok(people));
     second.connection.close(CloseCode::Done);
     assert_eq!(bob.pushed(Ok(PushReply::Taken)).await, presence("alice", false));
     world.stop().await;
@@ -367,8 +389,8 @@ async fn a_dial_is_announced_and_granted() {
     assert_eq!(alice.ask(DirectoryRequest::Dial(other_key)).await, Err(Refusal::KeyChanged));
     bob.connection.close(CloseCode::Done);
     bob.endpoint.wait_closed().await;
-    while alice.ask(DirectoryRequest::Who { after: None }).await
-        != Ok(DirectoryReply::People { names: vec![], more: false })
+    while alice.ask(DirectoryRequest::Who { recent: false, pattern: None, after: None }).await
+        != Ok(DirectoryReply::People { people: vec![], more: false })
     {
         tokio::task::yield_now().await;
     }
@@ -395,4 +417,9 @@ async fn a_data_folder_serves_one_directory() {
     assert_eq!(error, format!("another qchat serve uses {}", world.folder.path().join("data").display()));
     let folder = world.stop().await;
     assert!(Directory::start(settings(&folder)).is_ok());
+}
+
+/// Somebody who is here, in a listing.
+fn person(text: &str) -> Person {
+    Person { name: name(text), presence: Presence::Online, last_seen: None }
 }

@@ -2,9 +2,10 @@
 //! words what is proved and what is only likely. The decision is `protocol/audit.rs`.
 
 use super::commands::Rows;
-use super::event::{AuditFindingRow, AuditRow, Direction, Event, FindingKind};
+use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::history::OnDisk;
+use super::rows::{AuditFindingRow, AuditRow, Direction, FindingKind};
 use crate::clock::now_millis;
 use crate::protocol::audit::{Auditor, Counts, Finding, Ours, Proof, Theirs};
 use crate::seal::receipt;

@@ -17,20 +17,24 @@ use crate::wire::account::LoginKind;
 use crate::wire::catalog::{Cursor, Entry, EntryKind, Found, Query, Scope};
 use crate::wire::directory::{DirectoryReply, DirectoryRequest};
 use crate::wire::ids::{FileName, Pattern};
+use crate::wire::people::Person;
 use crate::wire::refusal::Refusal;
 
 /// Pages of a listing that one command reads: more would not be read by anyone.
 const PAGES_MAX: usize = 1_000;
 
-/// Lists who is online.
-pub(super) async fn who(context: &Context, rows: &Rows) -> Result<(), Failure> {
+/// Lists who is online, or was in the last hour, by a part of the name.
+pub(super) async fn who(context: &Context, recent: bool, pattern: &str, rows: &Rows) -> Result<(), Failure> {
+    let pattern = Pattern::parse(pattern).map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?;
+    let pattern = Some(pattern).filter(|pattern| !pattern.as_str().is_empty());
     let mut after = None;
     for _ in 0..PAGES_MAX {
-        match context.ask_directory(&DirectoryRequest::Who { after }).await? {
-            DirectoryReply::People { names, more } => {
-                after = names.last().cloned();
-                for name in names {
-                    rows.row(Event::Person { name }).await;
+        let request = DirectoryRequest::Who { recent, pattern: pattern.clone(), after };
+        match context.ask_directory(&request).await? {
+            DirectoryReply::People { people, more } => {
+                after = people.last().map(|last| last.name.clone());
+                for Person { name, presence, last_seen } in people {
+                    rows.row(Event::Person { name, presence, last_seen }).await;
                 }
                 if !more || after.is_none() {
                     return Ok(());

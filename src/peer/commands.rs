@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc};
 
-use super::context::Context;
+use super::context::{Context, not_oneself};
 use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, Command};
 use super::history::{self, OnDisk};
 use super::messages::{self, Fate, Written};
-use super::{account, catalogue, consent, contacts, offers, status};
+use super::{account, announcements, blocks, catalogue, consent, contacts, exclusive, friends, offers, presence};
+use super::{profiles, status};
 use crate::seal::random::{self, OsRandom};
 use crate::wire::directory::DirectoryRequest;
 use crate::wire::ids::{MessageId, PeerName};
@@ -45,6 +46,8 @@ impl Rows {
 pub(super) enum Started {
     /// A line of chat that is on its way to the outbox.
     Message { to: PeerName, id: MessageId, written: Written, events: broadcast::Receiver<Event> },
+    /// A change that is made already, and its row.
+    Changed(Event),
     /// Any other command.
     Other(Command),
 }
@@ -57,14 +60,14 @@ pub(super) async fn start(context: &Context, command: Command) -> Result<Started
             if text.as_str().trim().is_empty() {
                 return Err(Failure::new(FailureKind::Usage, "this message has nothing but blanks"));
             }
-            if to == context.account.name {
-                return Err(Failure::new(FailureKind::Usage, "this is yourself: name another person"));
-            }
+            not_oneself(context, &to)?;
             let id = MessageId::from_bytes(random::array(&mut OsRandom));
             let events = context.events.subscribe();
             let written = messages::enqueue(context, &to, id, Body::Text(text)).await;
             Ok(Started::Message { to, id, written, events })
         }
+        // One after the other, so that each is a version of its own.
+        Command::EditProfile { edit } => Ok(Started::Changed(profiles::edit(context, edit).await?)),
         command => Ok(Started::Other(command)),
     }
 }
@@ -74,6 +77,10 @@ pub(super) async fn finish(context: Arc<Context>, started: Result<Started, Failu
     let rows = Rows(events);
     let result = match started {
         Ok(Started::Message { to, id, written, events }) => message(&context, to, id, written, events, &rows).await,
+        Ok(Started::Changed(row)) => {
+            rows.row(row).await;
+            Ok(())
+        }
         Ok(Started::Other(command)) => run(&context, command, &rows).await,
         Err(failure) => Err(failure),
     };
@@ -94,7 +101,7 @@ async fn message(
         Fate::Queued => rows.row(Event::Queued { to, id, what: What::Text }).await,
         Fate::Refused(failure) => {
             rows.row(Event::NotSent { to: to.clone(), id, what: What::Text, failure: failure.clone() }).await;
-            return Err(failure.about(&to));
+            return Err(failure.about_recipient(&to));
         }
     }
     Ok(())
@@ -102,7 +109,9 @@ async fn message(
 
 async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<(), Failure> {
     match command {
-        Command::Who => catalogue::who(context, rows).await,
+        Command::Who { recent, pattern } => catalogue::who(context, recent, &pattern, rows).await,
+        Command::SetPresence { presence } => presence::set(context, presence, rows).await,
+        Command::Broadcast { text } => announcements::say(context, &text, rows).await,
         Command::Find { pattern } => catalogue::find(context, &pattern, rows).await,
         Command::Share { path, hides_address } => catalogue::share(context, path, hides_address, rows).await,
         Command::Unshare { name } => catalogue::unshare(context, name, rows).await,
@@ -121,6 +130,19 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::Allow { to, term } => consent::allow(context, to, term, rows).await,
         Command::Deny { to } => consent::deny(context, to, rows).await,
         Command::Allowed => consent::allowed(context, rows).await,
+        Command::Block { name } => blocks::block(context, name, rows).await,
+        Command::Unblock { name } => blocks::unblock(context, name, rows).await,
+        Command::Blocked => blocks::blocked(context, rows).await,
+        Command::Befriend { name } => friends::befriend(context, name, rows).await,
+        Command::Unfriend { name } => friends::unfriend(context, name, rows).await,
+        Command::PutOff { name } => friends::put_off(context, name, rows).await,
+        Command::Friends => friends::list(context, rows).await,
+        Command::SetPrivacy { audience } => friends::set_privacy(context, audience, rows).await,
+        Command::Privacy => friends::privacy(context, rows).await,
+        Command::Profile { name, via, picture_to } => profiles::show(context, name, via, picture_to, rows).await,
+        Command::Query { to } => contacts::find(context, &to).await,
+        Command::OpenExclusive { to } => exclusive::open(context, &to).await,
+        Command::CloseExclusive { with } => exclusive::close(context, &with).await,
         Command::Invite { name } => account::invite(context, name.as_ref(), rows).await,
         Command::ChangePassword { new } => context.tell_directory(&DirectoryRequest::ChangePassword { new }).await,
         Command::DeleteAccount => {
@@ -134,8 +156,10 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         }
         Command::Sessions => account::sessions(context, rows).await,
         Command::AnswerKeyRequest { key, allow } => account::answer_key_request(context, &key, allow).await,
-        // `start` has turned it into `Started::Message`.
-        Command::Message { .. } => Err(Failure::new(FailureKind::Other, "a message was not started")),
+        // `start` has begun them.
+        Command::Message { .. } | Command::EditProfile { .. } => {
+            Err(Failure::new(FailureKind::Other, "the command was not started"))
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who may learn this peer's address: grants that its person gives, checked here again although the directory checks them
-//! too; and what others are asked for and answer.
+//! Who may learn this peer's address: friends, and those to whom its person grants it, checked here again although the
+//! directory checks them too; and what others are asked for and answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,13 +9,13 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::commands::Rows;
-use super::context::{Context, unexpected};
+use super::context::{Context, not_oneself, unexpected};
 use super::event::{Event, HowLong};
 use super::failure::{Failure, FailureKind};
 use super::handle::Term;
-use super::{contacts, peer_links};
+use super::{blocks, contacts, friends, peer_links};
 use crate::clock::now_millis;
-use crate::storage::{consent, shares};
+use crate::storage::{consent, people, shares};
 use crate::wire::account::LoginKind;
 use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
@@ -97,14 +97,14 @@ impl Asking {
 }
 
 /// Whether whoever dials with this key for this purpose may learn where this peer is. What a person was allowed is for
-/// the key that was theirs then, and for no other that shows their name.
+/// the key that was theirs then, and for no other that shows their name; so is a friendship.
 pub(super) async fn allows(
     context: &Context,
     dialler: &PeerName,
     key: PeerKey,
     purpose: Purpose,
 ) -> Result<bool, Failure> {
-    if is_published(context, purpose).await? {
+    if is_published(context, purpose).await? || people::is_friend_with_key(context.database(), dialler, key).await? {
         return Ok(true);
     }
     Ok(consent::allows_key(context.database(), dialler, key, now_millis()).await?)
@@ -113,7 +113,10 @@ pub(super) async fn allows(
 /// Notes that this peer's address is told to whoever dialled for this purpose: what was allowed once is used up. Says
 /// whether it was still allowed.
 pub(super) async fn used(context: &Context, dialler: &PeerName, purpose: Purpose) -> Result<bool, Failure> {
-    Ok(is_published(context, purpose).await? || consent::used(context.database(), dialler, now_millis()).await?)
+    if is_published(context, purpose).await? || people::is_friend(context.database(), dialler).await? {
+        return Ok(true);
+    }
+    Ok(consent::used(context.database(), dialler, now_millis()).await?)
 }
 
 /// Whether it is for a file that everyone may fetch from here directly.
@@ -127,6 +130,7 @@ async fn is_published(context: &Context, purpose: Purpose) -> Result<bool, Failu
 /// Lets a person learn where this peer is: at the directory first, so that what is said here is true.
 pub(super) async fn allow(context: &Context, to: PeerName, term: Term, rows: &Rows) -> Result<(), Failure> {
     not_oneself(context, &to)?;
+    blocks::check(context, &to, None)?;
     let allowance = match term {
         Term::Once => Allowance::Once,
         Term::For { millis } => Allowance::Until(now_millis().plus_millis(millis)),
@@ -153,16 +157,27 @@ pub(super) async fn deny(context: &Context, to: PeerName, rows: &Rows) -> Result
     let told = context.tell_directory(&DirectoryRequest::Deny { to: to.clone() }).await;
     told.map_err(|failure| failure.about(&to))?;
     drop(changing);
+    if people::is_friend(context.database(), &to).await? {
+        return Err(Failure::new(FailureKind::Other, format!("{to} is your friend, and friends may connect directly"))
+            .hint(format!("`unfriend {to}` ends that, too")));
+    }
     rows.row(Event::Denied { name: to }).await;
     Ok(())
 }
 
 /// Lists who may learn where this peer is: both the directory and this disk must say so.
 pub(super) async fn allowed(context: &Context, rows: &Rows) -> Result<(), Failure> {
+    let mut all = BTreeMap::new();
     for Grant { to, allowance } in at_directory(context).await? {
         if consent::allows(context.database(), &to, now_millis()).await? {
-            rows.row(row(to, allowance)).await;
+            all.insert(to.clone(), row(to, allowance));
         }
+    }
+    for name in friends::agreed(context).await? {
+        all.insert(name.clone(), Event::Allowed { name, allowance: HowLong::Friend, until: None });
+    }
+    for row in all.into_values() {
+        rows.row(row).await;
     }
     Ok(())
 }
@@ -254,6 +269,7 @@ pub(super) fn take_answer(context: &Context, by: PeerName, allowed: bool) -> Pus
 /// Connects straight to a person, whom it asks first when they have not allowed it.
 pub(super) async fn connect(context: &Context, to: PeerName, wait: bool, rows: &Rows) -> Result<(), Failure> {
     not_oneself(context, &to)?;
+    blocks::check(context, &to, None)?;
     contacts::identify(context, &to).await?;
     let mut events = context.events.subscribe();
     if !context.asking.ask(&to, if wait { Asked::Awaited } else { Asked::ToFollow }) {
@@ -299,13 +315,6 @@ async fn open(context: &Context, to: &PeerName) -> Result<Event, Failure> {
     let key = contacts::identify(context, to).await?.key;
     let link = peer_links::open_direct(context, to, key).await?;
     Ok(Event::Connected { name: to.clone(), via: link.path_info() })
-}
-
-fn not_oneself(context: &Context, name: &PeerName) -> Result<(), Failure> {
-    if *name == context.account.name {
-        return Err(Failure::new(FailureKind::Usage, "this is yourself: name another person"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

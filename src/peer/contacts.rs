@@ -1,7 +1,8 @@
 //! The one place that decides whose key is talked to: messages, offers and files of both directions ask here.
 
+use super::blocks;
 use super::commands::Rows;
-use super::context::Context;
+use super::context::{Context, not_oneself};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use crate::clock::now_millis;
@@ -61,6 +62,13 @@ pub(super) async fn pinned_key(context: &Context, name: &PeerName) -> Result<Pee
         Some(trust) => Ok(trust.key),
         None => Ok(identify(context, name).await?.key),
     }
+}
+
+/// Whether there is such a person to talk to, whose key is pinned then.
+pub(super) async fn find(context: &Context, name: &PeerName) -> Result<(), Failure> {
+    not_oneself(context, name)?;
+    blocks::check(context, name, None)?;
+    pinned_key(context, name).await.map(drop)
 }
 
 /// Whether somebody passes for a contact whose verified key is another one.

@@ -7,13 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::announcements::Heard;
+use super::blocks::Blocks;
 use super::consent::Asking;
 use super::directory_link::DirectoryAddress;
 use super::event::Event;
+use super::exclusive::Exclusives;
 use super::failure::{Failure, FailureKind};
+use super::friends::Friends;
 use super::links::Links;
 use super::observation::Observations;
 use super::outbox::Enqueue;
+use super::presence::Following;
 use super::rendezvous::Meetings;
 use crate::database::Database;
 use crate::seal::identity::IdentityKey;
@@ -81,6 +86,16 @@ pub(super) struct Context {
     pub(super) key_requests: Mutex<Vec<PeerKey>>,
     /// Who is asked for a direct connection, and who asks.
     pub(super) asking: Asking,
+    /// Whom this account keeps out.
+    pub(super) blocks: Blocks,
+    /// Who asks to be friends.
+    pub(super) friends: Friends,
+    /// Whose presence is followed, and what this person shows of theirs.
+    pub(super) following: Following,
+    /// What was said to everybody.
+    pub(super) heard: Heard,
+    /// The one exclusive conversation.
+    pub(super) exclusives: Exclusives,
 }
 
 /// By which the parts that move messages wake each other and wait for each other.
@@ -117,8 +132,9 @@ impl Context {
         self.key_requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells every face. It is no error when nobody listens.
+    /// Tells every face. It is no error when nobody listens. Whoever is talked to is followed from then on.
     pub(super) fn tell(&self, event: Event) {
+        self.following.notice(&event);
         if self.events.send(event).is_err() {
             tracing::trace!("an event that nobody hears");
         }
@@ -171,6 +187,14 @@ impl Context {
             Some(Err(_)) | None => Err(Failure::new(FailureKind::Other, "the transfer was stopped")),
         }
     }
+}
+
+/// Refuses what somebody would do to themselves.
+pub(super) fn not_oneself(context: &Context, name: &PeerName) -> Result<(), Failure> {
+    if *name == context.account.name {
+        return Err(Failure::new(FailureKind::Usage, "this is yourself: name another person"));
+    }
+    Ok(())
 }
 
 /// The failure of everything that needs a directory that does not answer.

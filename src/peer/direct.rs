@@ -64,7 +64,8 @@ pub(super) async fn send_receipts(
     Ok(())
 }
 
-async fn ask<A: serde::de::DeserializeOwned>(
+/// Asks over the best link to a key, and waits this long for the answer.
+pub(super) async fn ask<A: serde::de::DeserializeOwned>(
     context: &Context,
     key: PeerKey,
     request: &PeerRequest,

@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use super::context::{Context, unexpected, unreachable_directory};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::{account, catalogue, consent, contacts, inbox, observation, outbox, peer_links, prekeys, receipts};
+use super::{account, announcements, blocks, catalogue, consent, contacts, friends, inbox, observation, outbox};
+use super::{peer_links, prekeys, presence, receipts};
 use crate::protocol::backoff::Backoff;
 use crate::seal::identity::{IdentityKey, Label, login_statement};
 use crate::seal::random::{self, OsRandom};
@@ -318,6 +319,8 @@ async fn live(context: &Arc<Context>, (connection, logged_in): Session) -> Trans
     chores.spawn(outbox::send_lost_again(context.clone()));
     chores.spawn(catalogue::reconcile(context.clone()));
     chores.spawn(consent::follow(context.clone()));
+    chores.spawn(friends::follow(context.clone()));
+    chores.spawn(presence::keep(context.clone()));
     let mut answers = JoinSet::new();
     let ended = loop {
         tokio::select! {
@@ -372,6 +375,9 @@ async fn read_push(stream: &mut Stream) -> Result<DirectoryPush, TransportError>
 }
 
 async fn answer_to(context: &Context, push: DirectoryPush) -> PushAnswer {
+    if let Some(answer) = blocks::passed_over(context, &push) {
+        return answer;
+    }
     match push {
         DirectoryPush::Delivery(delivery) => inbox::take(context, *delivery).await,
         DirectoryPush::Receipts(receipts) => receipts::take_pushed(context, receipts).await,
@@ -383,10 +389,10 @@ async fn answer_to(context: &Context, push: DirectoryPush) -> PushAnswer {
         }
         DirectoryPush::ConsentAsked { from, key } => consent::take_question(context, from, key).await,
         DirectoryPush::ConsentAnswered { by, allowed } => consent::take_answer(context, by, allowed),
-        DirectoryPush::Presence { name, online } => {
-            context.tell(Event::Presence { name, online });
-            Ok(PushReply::Taken)
-        }
+        DirectoryPush::Presence { name, presence } => presence::take(context, name, presence),
+        DirectoryPush::Announcement { from, signed } => announcements::take(context, from, *signed).await,
+        DirectoryPush::FriendAsked { from, key } => friends::take_request(context, from, key).await,
+        DirectoryPush::FriendAnswered { by, answer } => friends::take_answer(context, by, answer).await,
         DirectoryPush::KeyRequested { key, source } => account::key_requested(context, key, source),
         DirectoryPush::KeyChanged { name, key } => contacts::key_changed(context, &name, key).await,
         DirectoryPush::Returned { to, id, refusal } => outbox::take_returned(context, to, id, refusal).await,

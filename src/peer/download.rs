@@ -186,9 +186,9 @@ async fn give_up<T>(context: &Context, transfer: Transfer, failure: Failure) -> 
     Err(failure)
 }
 
-/// Whether a link has ended for another reason than this transfer: all were there before it and nobody answers, or the
-/// other side saw nobody use it, for instance while we looked at what an earlier transfer had left.
-fn is_gone(error: &TransportError, has_dialled: bool) -> bool {
+/// Whether a link has ended for another reason than what is asked over it: all were there before it and nobody answers, or
+/// the other side saw nobody use it, for instance while we looked at what an earlier transfer had left.
+pub(super) fn is_gone(error: &TransportError, has_dialled: bool) -> bool {
     match error {
         TransportError::Closed(CloseCode::Done) => true,
         TransportError::Closed(_)

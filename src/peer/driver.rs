@@ -7,14 +7,16 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::blocks::Blocks;
 use super::consent::Asking;
 use super::context::{Account, Context, Delivering};
 use super::directory_link::{self, Admission, LoginFailure, Session};
+use super::exclusive::Exclusives;
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, PeerHandle};
 use super::links::{Links, Work};
 use super::outbox::Enqueue;
-use super::{commands, inbox, outbox, peer_links, receipts, rendezvous};
+use super::{commands, exclusive, inbox, outbox, peer_links, receipts, rendezvous};
 use crate::storage::profile::Profile;
 use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
@@ -60,6 +62,7 @@ impl Peer {
         .await
         .map_err(LoginFailure::Failed)?;
         let transfers = TransferThread::start().map_err(LoginFailure::Failed)?;
+        let blocks = Blocks::load(profile.database()).await.map_err(|error| LoginFailure::Failed(error.into()))?;
         let (outbox, outbox_requests) = mpsc::channel(COMMANDS_MAX);
         let (links, work) = Links::new(profile.identity().public());
         let context = Arc::new(Context {
@@ -78,6 +81,11 @@ impl Peer {
             uploads: Semaphore::new(UPLOADS_MAX),
             key_requests: Mutex::default(),
             asking: Asking::default(),
+            blocks,
+            friends: Default::default(),
+            following: Default::default(),
+            heard: Default::default(),
+            exclusives: Exclusives::default(),
         });
         let logged_in = match directory_link::log_in(&context, &connection, admission).await {
             Ok(logged_in) => logged_in,
@@ -112,6 +120,7 @@ impl Peer {
         services.spawn(receipts::send_read(context.clone()));
         services.spawn(peer_links::run(context.clone(), work, LINK_IDLE));
         services.spawn(rendezvous::route_datagrams(context.clone()));
+        services.spawn(exclusive::keep(context.clone()));
         services.spawn(serve_commands(context.clone(), commands));
         let link = directory_link::run(context.clone(), session);
         let result = tokio::select! {

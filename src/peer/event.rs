@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::path::{PathInfo, StatusRow};
+use super::rows::{AuditFindingRow, AuditRow, HistoryRow, ProfileRow};
 use crate::wire::ids::{DirectoryFingerprint, FileDigest, FileName, MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::message::Body;
+use crate::wire::people::{Audience, FriendAnswer, FriendState, Presence};
 
 /// One thing that happened, or one row of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +42,38 @@ pub enum Event {
     },
     /// A newer login of this account ended this session: the peer stops.
     LoggedInElsewhere,
-    /// Somebody came or went.
+    /// Somebody came or went, or lets others see them otherwise.
     Presence {
         /// Who.
         name: PeerName,
-        /// Whether they are online now.
+        /// Whether their peer is online now.
         online: bool,
+        /// How they are.
+        presence: Presence,
+        /// Whether that has changed. Else it is how they were already when this peer began to follow them, because it
+        /// talks to them.
+        is_news: bool,
+    },
+    /// Others see this peer's person so, from now on and until they say otherwise or their peer ends.
+    PresenceSet {
+        /// How.
+        presence: Presence,
+    },
+    /// Somebody says something to everyone who is online.
+    Announcement {
+        /// Who.
+        from: PeerName,
+        /// Its id.
+        id: MessageId,
+        /// When it was written, by the sender's clock.
+        sent_at: UnixMillis,
+        /// What it says.
+        text: String,
+    },
+    /// What this person said to everyone was said.
+    Announced {
+        /// Whether everyone who is online hears it.
+        to_everyone: bool,
     },
     /// A line of chat came.
     Message {
@@ -275,10 +303,15 @@ pub enum Event {
         /// How it goes.
         via: PathInfo,
     },
-    /// A person who is online.
+    /// A person who is online, or was in the last hour.
     Person {
         /// Who.
         name: PeerName,
+        /// How they are.
+        presence: Presence,
+        /// When they were here last, to the minute: of friends who are not here.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        last_seen: Option<UnixMillis>,
     },
     /// A file that somebody shares.
     Found {
@@ -359,12 +392,82 @@ pub enum Event {
         /// Who.
         name: PeerName,
     },
+    /// Somebody is kept out.
+    Blocked {
+        /// Who.
+        name: PeerName,
+    },
+    /// Somebody is kept out no longer.
+    Unblocked {
+        /// Who.
+        name: PeerName,
+    },
+    /// A friend, or somebody who may become one.
+    Friend {
+        /// Who.
+        name: PeerName,
+        /// Their key.
+        key: PeerKey,
+        /// How far it is.
+        state: FriendState,
+        /// Whether they are here: of friends in a list.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        presence: Option<Presence>,
+        /// When they were here last: of friends in a list who are not here now.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        last_seen: Option<UnixMillis>,
+    },
+    /// A friendship or a request is over.
+    Unfriended {
+        /// With whom.
+        name: PeerName,
+    },
+    /// Somebody who asks to be friends was told that the answer comes later.
+    PutOff {
+        /// Who.
+        name: PeerName,
+    },
+    /// Somebody asks to be friends: accept, put off or decline.
+    FriendAsked {
+        /// Who.
+        from: PeerName,
+        /// The key they have.
+        key: PeerKey,
+    },
+    /// What became of a friendship.
+    FriendAnswered {
+        /// With whom.
+        by: PeerName,
+        /// What.
+        answer: FriendAnswer,
+    },
+    /// Who may see this account and write to it.
+    Privacy {
+        /// Who; nobody who is kept out.
+        audience: Audience,
+    },
     /// There is a connection to somebody's peer.
     Connected {
         /// Whose.
         name: PeerName,
         /// How it goes.
         via: PathInfo,
+    },
+    /// What somebody says about themselves.
+    Profile(Box<ProfileRow>),
+    /// An exclusive conversation has begun: each side has no other one.
+    ExclusiveOpened {
+        /// With whom.
+        with: PeerName,
+        /// Who opened it.
+        by: PeerName,
+    },
+    /// An exclusive conversation is over.
+    ExclusiveClosed {
+        /// With whom.
+        with: PeerName,
+        /// Why.
+        why: WhyClosed,
     },
     /// Something worth a line that is no row of an answer.
     Note {
@@ -404,158 +507,6 @@ impl fmt::Debug for InviteLink {
     }
 }
 
-/// A message of the history, as [`Event::History`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryRow {
-    /// `out` when it is ours.
-    pub direction: Direction,
-    /// Who wrote it.
-    pub from: PeerName,
-    /// For whom.
-    pub to: PeerName,
-    /// Its id.
-    pub id: MessageId,
-    /// Its number among those of its sender to its recipient.
-    pub number: u64,
-    /// When it was written, by its sender's clock.
-    pub sent_at: UnixMillis,
-    /// What became of it.
-    pub state: MessageState,
-    /// Whether it came after its turn.
-    pub late: bool,
-    /// Why it was refused, if it was.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<Failure>,
-    /// What it is.
-    pub what: What,
-    /// What it says: of a `text`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub text: Option<String>,
-    /// The file's name: of an `offer` and an `offer_declined`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub name: Option<FileName>,
-    /// The file's bytes: of an `offer`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub size: Option<u64>,
-    /// The file's BLAKE3 root: of an `offer`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub digest: Option<FileDigest>,
-    /// The offer that is meant: of an `offer_declined`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub offer: Option<MessageId>,
-}
-
-/// What an audit counted, as [`Event::Audit`]. Each message of ours counts once, as what it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditRow {
-    /// With whom.
-    pub with: PeerName,
-    /// Their keys that were talked to, the present one and earlier ones.
-    pub keys: u64,
-    /// Messages of ours.
-    pub sent: u64,
-    /// Those on this disk only.
-    pub sending: u64,
-    /// Those that the directory has, as it says.
-    pub stored: u64,
-    /// Those on their disk.
-    pub delivered: u64,
-    /// Those that were on their screen.
-    pub read: u64,
-    /// Those that were refused.
-    pub refused: u64,
-    /// Those without a receipt although a later one was receipted.
-    pub unaccounted: u64,
-    /// Messages of theirs that came.
-    pub received: u64,
-    /// Numbers of theirs that neither came nor were named as not coming.
-    pub missing: u64,
-    /// Messages that came through the directory more than once.
-    pub repeated: u64,
-    /// Messages that came after their turn.
-    pub late: u64,
-    /// Whether nothing was lost, replayed or reordered as far as this disk shows.
-    pub clean: bool,
-}
-
-/// Something odd in a conversation, as [`Event::AuditFinding`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditFindingRow {
-    /// With whom.
-    pub with: PeerName,
-    /// The key of theirs that it was with.
-    pub key: PeerKey,
-    /// `out` when it is about messages of ours.
-    pub direction: Direction,
-    /// What it is.
-    pub finding: FindingKind,
-    /// The number of the message, or of the first.
-    pub first: u64,
-    /// The number of the last.
-    pub last: u64,
-    /// The message.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub id: Option<MessageId>,
-    /// When the directory had it or when it came, by the clock of this machine.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub at: Option<UnixMillis>,
-    /// How often it came, or the later number that is proved to have come.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub count: Option<u64>,
-    /// Whether the directory is to blame for it, as far as this disk shows.
-    pub blames_directory: bool,
-    /// A sentence that says what is proved and what is only likely.
-    pub text: String,
-}
-
-/// Which way a message went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// It came.
-    In,
-    /// It is ours.
-    Out,
-}
-
-/// What became of a message: of ours the first five, of theirs the last two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MessageState {
-    /// It lies on this disk.
-    Sending,
-    /// It lies on the directory's disk.
-    Stored,
-    /// It will not arrive.
-    Refused,
-    /// It lies on its recipient's disk.
-    Delivered,
-    /// It was on its recipient's screen.
-    Read,
-    /// It was on no screen here.
-    New,
-    /// It was on a screen here.
-    Shown,
-}
-
-/// What an audit finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingKind {
-    /// A message of ours has no receipt, and a later one has.
-    Unaccounted,
-    /// A receipt on this disk is not signed by whom it should be.
-    BadReceipt,
-    /// Numbers of theirs did not come.
-    Missing,
-    /// A message came through the directory more than once.
-    Repeated,
-    /// A message came after its turn.
-    Late,
-    /// Two messages of theirs have one number.
-    NumberTwice,
-}
-
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -590,6 +541,22 @@ pub enum HowLong {
     Until,
     /// Until it is taken back.
     Always,
+    /// As long as they are a friend.
+    Friend,
+}
+
+/// Why an exclusive conversation is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyClosed {
+    /// It was closed here.
+    Here,
+    /// They have closed it.
+    There,
+    /// Their program has left.
+    Left,
+    /// They were not heard any more.
+    Lost,
 }
 
 /// What is done with the bytes of a file.
@@ -613,3 +580,7 @@ impl Event {
         matches!(self, Self::Done | Self::Failed { .. })
     }
 }
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@ use crate::storage::partial_file::ReceiveError;
 use crate::storage::profile::ProfileError;
 use crate::storage::shares::ShareError;
 use crate::transport::connection::TransportError;
+use crate::wire::ids::PeerName;
 use crate::wire::refusal::Refusal;
 
 /// The kinds of failure that a caller can tell apart; each has an exit code.
@@ -74,11 +75,33 @@ impl Failure {
         self
     }
 
-    /// Says whom or what it was about: `ABOUT: MESSAGE`.
+    /// Says whom or what it was about: `a file: no such file is shared`, `bob has no profile yet`.
     #[must_use]
     pub fn about(mut self, about: impl std::fmt::Display) -> Self {
-        self.message = format!("{about}: {}", self.message);
+        let says_what_it_does = ["is ", "has ", "does "].iter().any(|verb| self.message.starts_with(verb));
+        let colon = if says_what_it_does { "" } else { ":" };
+        self.message = format!("{about}{colon} {}", self.message);
         self
+    }
+
+    /// Why nothing goes from here to somebody, or no message.
+    pub(super) fn of_message(to: &PeerName, refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotAccepted => {
+                Self { message: format!("{to} does not accept messages from you"), ..refusal.into() }
+            }
+            Refusal::YouBlock => Self {
+                message: format!("you have blocked {to}"),
+                hint: Some(format!("`unblock {to}` first")),
+                ..refusal.into()
+            },
+            refusal => refusal.into(),
+        }
+    }
+
+    /// Says whom it was about, unless it says so itself.
+    pub(super) fn about_recipient(self, to: &PeerName) -> Self {
+        if self.kind == FailureKind::NotAccepted { self } else { self.about(to) }
     }
 }
 
@@ -119,9 +142,13 @@ fn kind_of(refusal: Refusal) -> FailureKind {
         | Refusal::TooManyInvitations
         | Refusal::TooManyTransfers
         | Refusal::RelayFull
+        | Refusal::StrangerLimit
+        | Refusal::TooManyFriends
+        | Refusal::TooManyBlocked
+        | Refusal::TooManyAsk
         | Refusal::Busy => FailureKind::Quota,
         Refusal::Offline => FailureKind::Offline,
-        Refusal::NotAccepted | Refusal::NoConsent => FailureKind::NotAccepted,
+        Refusal::NotAccepted | Refusal::NoConsent | Refusal::YouBlock => FailureKind::NotAccepted,
         Refusal::Storage => FailureKind::Disk,
         Refusal::FileChanged => FailureKind::Integrity,
         _ => FailureKind::Other,

@@ -12,13 +12,32 @@ use super::failure::{Failure, FailureKind};
 use crate::storage::history::Before;
 use crate::storage::partial_file::Collision;
 use crate::wire::ids::{FileDigest, FileName, MessageId, Password, PeerName};
+use crate::wire::people::{Audience, Presence};
+use crate::wire::profile::{DisplayName, FieldLabel, FieldValue, ProfileInfo};
 
 /// What a person or program asks of a peer. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// Who is online. Rows: [`Event::Person`].
-    Who,
+    Who {
+        /// Those too who were in the last hour.
+        #[serde(default)]
+        recent: bool,
+        /// Only names that contain this; empty finds all.
+        #[serde(default)]
+        pattern: String,
+    },
+    /// Lets others see this person otherwise. Row: [`Event::PresenceSet`].
+    SetPresence {
+        /// How.
+        presence: Presence,
+    },
+    /// Says something to everyone who is online. Row: [`Event::Announced`].
+    Broadcast {
+        /// What.
+        text: String,
+    },
     /// Files whose name contains a text. Rows: [`Event::Found`].
     Find {
         /// The text; empty finds all.
@@ -135,6 +154,74 @@ pub enum Command {
     },
     /// Who may learn where this peer is. Rows: [`Event::Allowed`].
     Allowed,
+    /// Keeps a person out: nothing of theirs comes here, and they see nothing of this account. Row: [`Event::Blocked`].
+    Block {
+        /// Whom.
+        name: PeerName,
+    },
+    /// Lets them in again. Row: [`Event::Unblocked`].
+    Unblock {
+        /// Whom.
+        name: PeerName,
+    },
+    /// Who is kept out. Rows: [`Event::Blocked`].
+    Blocked,
+    /// Asks a person to be friends, or accepts when they have asked. Row: [`Event::Friend`].
+    Befriend {
+        /// Whom.
+        name: PeerName,
+    },
+    /// Ends a friendship, declines a request or takes one's own back. Row: [`Event::Unfriended`].
+    Unfriend {
+        /// With whom.
+        name: PeerName,
+    },
+    /// Tells somebody who asks to be friends that the answer comes later. Row: [`Event::PutOff`].
+    PutOff {
+        /// Whom.
+        name: PeerName,
+    },
+    /// Friends, and who may become one. Rows: [`Event::Friend`].
+    Friends,
+    /// Says who may see this account and write to it. Row: [`Event::Privacy`].
+    SetPrivacy {
+        /// Who.
+        audience: Audience,
+    },
+    /// Who may. Row: [`Event::Privacy`].
+    Privacy,
+    /// What somebody says about themselves. Row: [`Event::Profile`], after an [`Event::Note`] when they cannot be asked and
+    /// it is the copy that lies here.
+    Profile {
+        /// Who; oneself when there is none.
+        name: Option<PeerName>,
+        /// The friend who is asked for it in their place.
+        via: Option<PeerName>,
+        /// Where their picture is to be saved; a file that is there stays.
+        picture_to: Option<PathBuf>,
+    },
+    /// Changes what this account says about itself, and signs it as the next version. Row: [`Event::Profile`].
+    EditProfile {
+        /// What changes.
+        edit: ProfileEdit,
+    },
+    /// Whether there is such a person to talk to; their key is pinned by that.
+    Query {
+        /// Who.
+        to: PeerName,
+    },
+    /// Opens an exclusive conversation, which [`Event::ExclusiveOpened`] says on both sides. Fails while there is one with
+    /// somebody else, here or there.
+    OpenExclusive {
+        /// With whom.
+        to: PeerName,
+    },
+    /// Ends an exclusive conversation, which [`Event::ExclusiveClosed`] says on both sides. It is no failure when it is
+    /// over already.
+    CloseExclusive {
+        /// With whom.
+        with: PeerName,
+    },
     /// Turns an offer down.
     Decline {
         /// As in [`Command::Accept`].
@@ -181,6 +268,34 @@ pub enum Term {
     },
     /// Until it is taken back.
     Always,
+}
+
+/// A change to a profile; what has no value is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProfileEdit {
+    /// What one wants to be called.
+    DisplayName {
+        /// The name.
+        name: Option<DisplayName>,
+    },
+    /// The paragraph about oneself.
+    Info {
+        /// What it says.
+        text: Option<ProfileInfo>,
+    },
+    /// The picture.
+    Picture {
+        /// The PNG or JPEG file that it is read from.
+        path: Option<PathBuf>,
+    },
+    /// A free field.
+    Field {
+        /// What it is called.
+        label: FieldLabel,
+        /// What it says.
+        value: Option<FieldValue>,
+    },
 }
 
 /// Which file to fetch.

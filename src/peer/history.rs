@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 
 use super::commands::Rows;
 use super::context::Context;
-use super::event::{Direction, Event, HistoryRow, MessageState, What};
+use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use super::handle::Command;
+use super::rows::{Direction, HistoryRow, MessageState};
 use super::{audit, inbox, offers, receipts};
 use crate::database::Database;
 use crate::protocol::conversation::Stage;
@@ -118,7 +119,8 @@ fn row_of(own: &PeerName, Entry { with, message, fate }: Entry) -> HistoryRow {
     };
     let (state, late, reason) = match fate {
         EntryFate::Sent { stage, reason } => {
-            let reason = reason.filter(|_| stage == Stage::Refused).map(|number| Refusal::from_number(number).into());
+            let reason = reason.filter(|_| stage == Stage::Refused).map(Refusal::from_number);
+            let reason = reason.map(|refusal| Failure::of_message(&to, refusal));
             (state_of(stage), false, reason)
         }
         EntryFate::Came { is_shown, is_late } => {

@@ -146,6 +146,10 @@ fn cannot_open(context: &Context, delivery: &Delivery) -> SignedReceipt {
 
 /// Tells the faces what is in its turn, and what is missing before it.
 async fn show(context: &Context, from: &PeerName, released: Released) -> Result<(), Failure> {
+    if context.blocks.has_name(from) {
+        // What was held when they were blocked stays new, and is on no screen.
+        return Ok(());
+    }
     for (first, last) in released.missing {
         context.tell(Event::Missing { from: from.clone(), first, last });
     }
@@ -220,7 +224,9 @@ fn event_of(Incoming { from, message }: Incoming) -> Event {
 }
 
 /// What came earlier and was on no screen yet, in the order of the screen; each with whether it was about to be shown.
+/// Nothing of those who are blocked by now.
 pub(super) async fn not_shown(context: &Context) -> Result<Vec<(Event, bool)>, Failure> {
     let waiting = messages::not_shown(context.database(), context.key()).await?;
-    Ok(waiting.into_iter().map(|(incoming, perhaps_shown)| (event_of(incoming), perhaps_shown)).collect())
+    let is_taken = |(incoming, _): &(Incoming, bool)| !context.blocks.has(&incoming.from, incoming.message.sender);
+    Ok(waiting.into_iter().filter(is_taken).map(|(incoming, perhaps)| (event_of(incoming), perhaps)).collect())
 }

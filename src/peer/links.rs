@@ -327,6 +327,17 @@ impl Links {
         });
     }
 
+    /// Closes everything to a person, by name or key, as if this peer had left.
+    pub(super) fn close_person(&self, name: &PeerName, key: PeerKey) {
+        self.lock().retain(|link| {
+            let goes = link.name == *name || link.key == key;
+            if goes {
+                link.connection.close(CloseCode::ShuttingDown);
+            }
+            !goes
+        });
+    }
+
     /// Closes the direct links to a person, whatever runs over them: it goes on through the relay.
     pub(super) fn close_direct(&self, name: &PeerName) {
         self.lock().retain(|link| {

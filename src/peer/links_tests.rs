@@ -17,8 +17,8 @@ use crate::peer::context::{Account, Context};
 use crate::peer::direct::{self, DirectFailure};
 use crate::peer::directory_link::DirectoryAddress;
 use crate::peer::download::{self, Wanted};
-use crate::peer::event::Event;
-use crate::peer::{peer_links, rendezvous};
+use crate::peer::event::{Event, WhyClosed};
+use crate::peer::{exclusive, peer_links, rendezvous};
 use crate::protocol::rendezvous::Side as DialSide;
 use crate::seal::envelope::sign_message;
 use crate::seal::identity::IdentityKey;
@@ -35,6 +35,7 @@ use crate::wire::account::LoginKind;
 use crate::wire::ids::{DialId, DirectoryFingerprint, FileDigest, FileName, MessageId};
 use crate::wire::limits::{LINK_IDLE, RECEIPTS_PER_FRAME_MAX};
 use crate::wire::message::{Body, InnerMessage, Receipt, ReceiptKind, SignedReceipt, Text};
+use crate::wire::people::Exclusive;
 use crate::wire::refusal::Refusal;
 use crate::wire::rendezvous::{DialAnnounced, Direct, PortTicket, Purpose};
 use crate::wire::transfer::{MessageAnswer, PeerRequest, ReceivedAnswer};
@@ -104,8 +105,13 @@ impl Side {
             observations: Default::default(),
             transfers,
             uploads: Semaphore::new(64),
+            following: Default::default(),
+            heard: Default::default(),
             asking: crate::peer::consent::Asking::default(),
+            exclusives: exclusive::Exclusives::default(),
             key_requests: Mutex::default(),
+            blocks: Default::default(),
+            friends: Default::default(),
         });
         let mut running = JoinSet::new();
         running.spawn(peer_links::run(context.clone(), dialled, idle));
@@ -540,4 +546,29 @@ async fn who_passes_for_a_verified_contact_is_not_heard() {
     assert_eq!(direct::round_trip(&bob.context, mallory.key()), None);
     alice.link(&bob).await;
     direct::deliver(&alice.context, &alice.message(&bob, 1), LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_exclusive_conversation_keeps_its_link_and_no_longer_than_it_lasts() {
+    let short = Duration::from_millis(100);
+    let (mut alice, mut bob) =
+        (Side::with("alice", LoginKind::Resident, short), Side::with("bob", LoginKind::Resident, short));
+    let mut ended = alice.context.events.subscribe();
+    for side in [&mut alice, &mut bob] {
+        side.running.spawn(exclusive::keep(side.context.clone()));
+    }
+    let connection = alice.link(&bob).await;
+    let say = async |from: &Side, to: &Side, what| {
+        let request = PeerRequest::Exclusive(what);
+        let answer: ReceivedAnswer = direct::ask(&from.context, to.key(), &request, LONG).await.unwrap();
+        answer
+    };
+    for (from, to) in [(&alice, &bob), (&bob, &alice)] {
+        assert_eq!(say(from, to, Exclusive::Open).await, Ok(()));
+    }
+    assert!(tokio::time::timeout(short * 10, connection.closed()).await.is_err(), "nobody closes it as unused");
+    exclusive::close(&bob.context, &alice.context.account.name).await.unwrap();
+    in_time(connection.closed()).await;
+    assert!(matches!(ended.recv().await, Ok(Event::ExclusiveOpened { .. })));
+    assert!(matches!(ended.recv().await, Ok(Event::ExclusiveClosed { why: WhyClosed::There, .. })));
 }

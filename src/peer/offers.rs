@@ -10,12 +10,11 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::catalogue::{file_name, hash};
 use super::commands::Rows;
-use super::contacts;
-use super::context::Context;
+use super::context::{Context, not_oneself};
 use super::download::{self, Wanted};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::messages;
+use super::{blocks, contacts, messages};
 use crate::seal::random::{self, OsRandom};
 use crate::storage::offers::{OpenOffer, close_offer, open_offers};
 use crate::storage::partial_file::Collision;
@@ -23,6 +22,7 @@ use crate::storage::shares::{self, Audience, SharedFile};
 use crate::wire::account::LoginKind;
 use crate::wire::ids::{MessageId, PeerName};
 use crate::wire::message::{Body, Offer};
+use crate::wire::refusal::Refusal;
 
 /// Offers a file to a person, and waits for the outcome when asked to.
 pub(super) async fn send(
@@ -33,10 +33,12 @@ pub(super) async fn send(
     rows: &Rows,
 ) -> Result<(), Failure> {
     let name = file_name(&path)?;
-    if to == context.account.name {
-        return Err(Failure::new(FailureKind::Usage, "this is yourself: name another person"));
-    }
+    not_oneself(context, &to)?;
+    blocks::check(context, &to, None)?;
     let identity = contacts::identify(context, &to).await?;
+    if !identity.accepts {
+        return Err(Failure::of_message(&to, Refusal::NotAccepted));
+    }
     let is_errand = matches!(context.account.kind, LoginKind::Errand { .. });
     if is_errand && !identity.online {
         return Err(Failure::new(FailureKind::Offline, format!("{to} is not online"))

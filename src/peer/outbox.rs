@@ -13,12 +13,12 @@ use super::context::{Context, unexpected};
 use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use super::sending::{self, KnownPrekeys, Outcome, SEND_AGAIN};
-use super::{contacts, receipts};
+use super::{blocks, contacts, receipts};
 use crate::clock::now_millis;
 use crate::protocol::conversation::{Draft, Fate, Stage};
 use crate::protocol::lanes::Lanes;
 use crate::seal::random::{self, OsRandom};
-use crate::storage::messages::{self, Outgoing, ToSend};
+use crate::storage::messages::{self, Outgoing, ToSend, Unreceipted};
 use crate::storage::shares;
 use crate::wire::account::LoginKind;
 use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
@@ -187,6 +187,7 @@ async fn enqueue(context: &Context, Enqueue { to, id, body, written }: Enqueue) 
 }
 
 async fn write(context: &Context, to: &PeerName, id: MessageId, body: Body) -> Result<(), Failure> {
+    blocks::check(context, to, None)?;
     let recipient = contacts::pinned_key(context, to).await?;
     let draft = Draft { sender: context.key(), recipient, id, sent_at: now_millis(), body };
     messages::write(context.database(), to, draft)
@@ -266,7 +267,7 @@ async fn note_returned(context: &Context, to: PeerName, id: MessageId, refusal: 
             }
             Failure::from(refusal).hint(SEND_AGAIN)
         }
-        other => Failure::from(other),
+        other => Failure::of_message(&to, other),
     };
     tell_stage(context, &outgoing, stage, Some(failure)).await;
     Ok(())
@@ -291,7 +292,11 @@ async fn find_lost(context: &Context) -> Result<(), Failure> {
             DirectoryReply::Missing { messages } => messages,
             other => return Err(unexpected(&other)),
         };
-        let lost = page.iter().filter(|message| missing.contains(&message.id));
+        // Of what went to people who are blocked by now nobody can say what became of it: their receipts are not taken.
+        let is_lost = |message: &&Unreceipted| {
+            missing.contains(&message.id) && !context.blocks.has(&message.to, message.recipient)
+        };
+        let lost = page.iter().filter(is_lost);
         let lost: Vec<(PeerKey, MessageId)> = lost.map(|message| (message.recipient, message.id)).collect();
         if lost.is_empty() {
             continue;

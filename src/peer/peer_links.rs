@@ -10,12 +10,13 @@ use super::candidates::own_candidates;
 use super::context::{Context, PathChoice};
 use super::failure::{Failure, FailureKind};
 use super::links::{InUse, Link, Work};
-use super::{consent, contacts, direct, rendezvous, upload};
+use super::{consent, contacts, direct, exclusive, profiles, rendezvous, upload};
 use crate::protocol::rendezvous::{Path, Side};
 use crate::storage::shares;
 use crate::transport::connection::TransportError;
 use crate::transport::endpoint::Incoming;
 use crate::transport::stream::Stream;
+use crate::wire::account::LoginKind;
 use crate::wire::directory::{PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::{DIAL_LIFETIME, REQUEST_DEADLINE};
@@ -66,7 +67,7 @@ pub(super) async fn open_direct(context: &Context, to: &PeerName, key: PeerKey) 
     Ok(context.links.find(key).unwrap_or(link))
 }
 
-/// Expects a dial that the directory announces, when there is anything for the dialler to fetch or it may connect.
+/// Expects a dial that the directory announces, when there is anything for the dialler to fetch, or it may connect or talk.
 pub(super) async fn expect(context: &Context, mut announced: DialAnnounced) -> PushAnswer {
     let unreadable = |failure: &Failure| {
         tracing::error!(%failure, "the profile cannot be read");
@@ -80,7 +81,13 @@ pub(super) async fn expect(context: &Context, mut announced: DialAnnounced) -> P
     let mut may_be_direct = may_be_direct.map_err(|failure| unreadable(&failure))?;
     let serves = shares::serves(context.database(), announced.key).await.map_err(|error| unreadable(&error.into()))?;
     if !serves && !may_be_direct {
-        return Err(Refusal::NotAccepted);
+        match (announced.purpose, context.account.kind) {
+            // Whoever may talk to us may ask who we are, through the relay at least.
+            (Purpose::Talk, LoginKind::Resident) => {}
+            // A one-shot verb is gone in a moment.
+            (Purpose::Talk, LoginKind::Errand { .. }) => return Err(Refusal::Offline),
+            (Purpose::Fetch { .. }, _) => return Err(Refusal::NotAccepted),
+        }
     }
     let hides = context.account.paths == PathChoice::RelayOnly;
     if may_be_direct && !hides && matches!(announced.direct, Direct::Candidates(_)) {
@@ -152,6 +159,10 @@ async fn accept(context: Arc<Context>, incoming: Incoming) {
 /// Answers what the other side asks over a link, until that ends or is not used any more.
 async fn serve(context: Arc<Context>, link: Arc<Link>, idle: Duration) {
     let registered = Registered { context: &context, link: &link };
+    // It was being made when they were blocked.
+    if context.blocks.has(&link.name, link.key) {
+        return context.links.close_person(&link.name, link.key);
+    }
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
@@ -194,6 +205,9 @@ async fn answer(context: Arc<Context>, link: InUse, mut stream: Stream) {
     let Ok(Ok(request)) = tokio::time::timeout(REQUEST_DEADLINE, read_request(&mut stream)).await else {
         return stream.abort(CloseCode::BadFrame);
     };
+    if context.blocks.has(&link.name, link.key) {
+        return context.links.close_person(&link.name, link.key);
+    }
     match request {
         // Said twice: it is in use already.
         PeerRequest::Nominate => stream.answer(&ReceivedAnswer::Ok(())).await,
@@ -206,6 +220,8 @@ async fn answer(context: Arc<Context>, link: InUse, mut stream: Stream) {
         PeerRequest::Received { digest } => upload::answer_received(&context, &link, digest, stream).await,
         PeerRequest::Message(signed) => direct::answer_message(&context, &link, *signed, stream).await,
         PeerRequest::Receipts(receipts) => direct::answer_receipts(&context, &link, receipts, stream).await,
+        PeerRequest::Profile(request) => profiles::answer(&context, &link, &request, stream).await,
+        PeerRequest::Exclusive(said) => exclusive::answer(&context, &link, said, stream).await,
     }
 }
 
@@ -213,7 +229,12 @@ async fn read_request(stream: &mut Stream) -> Result<PeerRequest, TransportError
     let request = stream.read_frame().await?;
     match request {
         PeerRequest::Fetch(_) => {}
-        PeerRequest::Nominate | PeerRequest::Received { .. } | PeerRequest::Message(_) | PeerRequest::Receipts(_) => {
+        PeerRequest::Nominate
+        | PeerRequest::Received { .. }
+        | PeerRequest::Message(_)
+        | PeerRequest::Receipts(_)
+        | PeerRequest::Profile(_)
+        | PeerRequest::Exclusive(_) => {
             stream.expect_end().await?;
         }
     }

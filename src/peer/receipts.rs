@@ -33,13 +33,15 @@ pub(super) fn sign(context: &Context, of: &Receipted, kind: ReceiptKind) -> Sign
     receipt::sign(context.identity(), receipt)
 }
 
-/// Takes receipts for our messages: those that nobody signed, or that are for somebody else, are passed over.
+/// Takes receipts for our messages: those that nobody signed, or that are for somebody else, are passed over, and those of
+/// people who are blocked.
 pub(super) async fn take(context: &Context, receipts: Vec<SignedReceipt>) -> Result<(), Failure> {
     let is_good = |signed: &SignedReceipt| signed.receipt.to == context.key() && receipt::verify(signed).is_ok();
     let (good, bad): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_good);
     if !bad.is_empty() {
         tracing::warn!(count = bad.len(), "receipts that are not signed by whom they name were passed over");
     }
+    let good = good.into_iter().filter(|signed| !context.blocks.has_key(signed.receipt.by)).collect();
     for (outgoing, stage) in messages::take_receipts(context.database(), good, now_millis()).await? {
         outbox::tell_stage(context, &outgoing, stage, None).await;
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
+use super::blocks;
 use super::candidates::{own_candidates, usable_candidates};
 use super::context::{Context, PathChoice, unexpected};
 use super::event::Event;
@@ -205,6 +206,7 @@ async fn request(
     purpose: Purpose,
     relay: bool,
 ) -> Result<DialGranted, Failure> {
+    blocks::check(context, to, Some(key))?;
     let candidates = (context.account.paths != PathChoice::RelayOnly).then(|| own_candidates(context));
     let request = DirectoryRequest::Dial(DialRequest { to: to.clone(), key, purpose, candidates, relay });
     let mut asked_again = 0;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::contacts;
 use super::context::{Context, unexpected};
 use super::direct;
 use super::failure::{Failure, FailureKind};
+use super::{blocks, contacts};
 use crate::clock::now_millis;
 use crate::protocol::lanes::{AfterRefusal, Way, Ways, after_refusal};
 use crate::seal::envelope;
@@ -86,6 +86,10 @@ pub(super) fn way(context: &Context, item: &ToSend, failed_direct: bool) -> Opti
 
 /// Sends a message once.
 pub(super) async fn attempt(context: &Context, known: &KnownPrekeys, item: &ToSend, way: Way) -> Outcome {
+    let Outgoing { to, message } = &item.outgoing;
+    if let Err(failure) = blocks::check(context, to, Some(message.recipient)) {
+        return Outcome::Refused(failure);
+    }
     match way {
         Way::Direct { patience } => straight(context, &item.outgoing.message, patience).await,
         Way::Directory => through_directory(context, known, item).await,
@@ -114,8 +118,8 @@ async fn through_directory(context: &Context, known: &KnownPrekeys, item: &ToSen
         match after_refusal(refusal, sealed, item.was_stored) {
             AfterRefusal::SealAgain => known.forget(to),
             AfterRefusal::Rest => return Outcome::Failed(Failure::from(refusal)),
-            AfterRefusal::GiveUp => return Outcome::Refused(Failure::from(refusal)),
-            AfterRefusal::AskIfOnline => return full_mailbox(context, to).await,
+            AfterRefusal::GiveUp => return Outcome::Refused(Failure::of_message(to, refusal)),
+            AfterRefusal::AskIfOnline => return full_mailbox(context, to, refusal).await,
         }
     }
     Outcome::Failed(Failure::from(Refusal::Busy))
@@ -147,10 +151,10 @@ impl From<Refusal> for Stop {
 }
 
 /// Somebody who is online empties the mailbox: the message waits here meanwhile.
-async fn full_mailbox(context: &Context, to: &PeerName) -> Outcome {
+async fn full_mailbox(context: &Context, to: &PeerName, full: Refusal) -> Outcome {
     match context.identify(to).await {
-        Ok(identity) if !identity.online => Outcome::Refused(Failure::from(Refusal::MailboxFull)),
-        Ok(_) => Outcome::Failed(Failure::from(Refusal::MailboxFull)),
+        Ok(identity) if !identity.online => Outcome::Refused(Failure::from(full)),
+        Ok(_) => Outcome::Failed(Failure::from(full)),
         Err(failure) => Outcome::Failed(failure),
     }
 }
@@ -187,6 +191,10 @@ async fn fetch_prekey(context: &Context, to: &PeerName) -> Result<SignedPrekey, 
         other => return Err(Stop::NotNow(unexpected(&other))),
     };
     let key = contacts::meet(context, to, identity.key).await?;
+    // They have no prekey for us either, and there is nothing to wait for.
+    if !identity.accepts {
+        return Err(Stop::No(Refusal::NotAccepted));
+    }
     let signed = identity.prekey.ok_or(Refusal::NoPrekey)?;
     match prekey::verify(&signed, to, &key, now_millis()) {
         Ok(()) => Ok(signed),

@@ -5,7 +5,9 @@
 //! Once ----a direct path was made----> gone        Until --time over--> gone
 //!   `------------------denied----------> gone <--------denied--+-------- Always
 //! ```
+//! Friendship is worth as much as what was allowed always, for as long as it lasts.
 
+use super::people::Relation;
 use crate::wire::ids::UnixMillis;
 use crate::wire::rendezvous::{Allowance, WhyRelayed};
 
@@ -47,6 +49,17 @@ pub fn decide(facts: Facts) -> Result<Consent, WhyRelayed> {
         (false, false) => return Err(WhyRelayed::NoConsent),
     };
     if facts.asked_wants_direct == Some(false) { Err(WhyRelayed::DialledHides) } else { Ok(consent) }
+}
+
+/// What a person allows somebody now, of what they have granted them: friends may learn where friends are, and who is
+/// kept out nothing.
+#[must_use]
+pub fn allowed(person: Relation, granted: Option<Allowance>, now: UnixMillis) -> Option<Allowance> {
+    match (person.blocks, person.are_friends) {
+        (true, _) => None,
+        (false, true) => Some(Allowance::Always),
+        (false, false) => granted.filter(|allowance| holds(*allowance, now)),
+    }
 }
 
 /// Whether an allowance still allows anything.

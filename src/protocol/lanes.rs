@@ -137,8 +137,8 @@ pub fn after_refusal(refusal: Refusal, sealed: u32, was_stored: bool) -> AfterRe
         | Refusal::NotLoggedIn
         | Refusal::SessionEnded
         | Refusal::Storage => AfterRefusal::Rest,
-        Refusal::MailboxFull if was_stored => AfterRefusal::Rest,
-        Refusal::MailboxFull => AfterRefusal::AskIfOnline,
+        Refusal::MailboxFull | Refusal::StrangerLimit if was_stored => AfterRefusal::Rest,
+        Refusal::MailboxFull | Refusal::StrangerLimit => AfterRefusal::AskIfOnline,
         _ => AfterRefusal::GiveUp,
     }
 }
@@ -221,8 +221,10 @@ mod tests {
         assert_eq!(after_refusal(Refusal::PrekeyChanged, 1, false), AfterRefusal::SealAgain);
         assert_eq!(after_refusal(Refusal::PrekeyChanged, 4, false), AfterRefusal::Rest);
         assert_eq!(after_refusal(Refusal::NoPrekey, 1, false), AfterRefusal::Rest);
-        assert_eq!(after_refusal(Refusal::MailboxFull, 1, false), AfterRefusal::AskIfOnline);
-        assert_eq!(after_refusal(Refusal::MailboxFull, 1, true), AfterRefusal::Rest);
+        for full in [Refusal::MailboxFull, Refusal::StrangerLimit] {
+            assert_eq!(after_refusal(full, 1, false), AfterRefusal::AskIfOnline);
+            assert_eq!(after_refusal(full, 1, true), AfterRefusal::Rest);
+        }
         assert_eq!(after_refusal(Refusal::NotAccepted, 1, false), AfterRefusal::GiveUp);
         assert_eq!(after_refusal(Refusal::UnknownName, 1, false), AfterRefusal::GiveUp);
     }

@@ -9,8 +9,9 @@
 //! [`deliver`] and [`hand_over`] work on a [`Shelf`]: a transaction of the directory's store, or tables in memory in the
 //! simulation. [`Collection`] is the order of the pushes to one session.
 
+use super::people::Reception;
 use crate::wire::ids::{MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
-use crate::wire::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, MAILBOX_PER_SENDER_MAX};
+use crate::wire::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, MAILBOX_PER_SENDER_MAX, MAILBOX_PER_STRANGER_MAX};
 use crate::wire::message::{Envelope, Receipt, SignedReceipt};
 use crate::wire::refusal::Refusal;
 
@@ -37,6 +38,8 @@ pub trait Shelf {
     fn key_of(&mut self, account: &PeerName) -> Result<Option<PeerKey>, Self::Error>;
     /// The current prekey of an account.
     fn prekey_of(&mut self, account: &PeerName) -> Result<Option<PrekeyId>, Self::Error>;
+    /// How an account takes somebody who writes to it.
+    fn reception(&mut self, to: &PeerName, from: &PeerName, now: UnixMillis) -> Result<Reception, Self::Error>;
     /// Number and prekey of a message that waits already.
     fn waiting_copy(
         &mut self,
@@ -46,7 +49,8 @@ pub trait Shelf {
     ) -> Result<Option<(i64, PrekeyId)>, Self::Error>;
     /// What waits for an account.
     fn load(&mut self, to: &PeerName, from: &PeerName) -> Result<Load, Self::Error>;
-    /// Adds an envelope behind all others. What its sender was told of an earlier attempt counts no more.
+    /// Adds an envelope behind all others. What its sender was told of an earlier attempt counts no more, and its
+    /// recipient is no stranger to its sender from now on.
     fn add(&mut self, to: &PeerName, from: &PeerName, envelope: &Envelope, now: UnixMillis) -> Result<(), Self::Error>;
     /// Takes an envelope away.
     fn remove(&mut self, number: i64) -> Result<(), Self::Error>;
@@ -58,7 +62,9 @@ pub trait Shelf {
 /// without a second copy; one that was sealed again takes the place of the older.
 ///
 /// # Errors
-/// Refused with `UnknownName`, `KeyChanged`, `NoPrekey`, `PrekeyChanged` or `MailboxFull`; and those of the store.
+/// Refused with `UnknownName`, `YouBlock`, `NotAccepted`, `KeyChanged`, `NoPrekey`, `PrekeyChanged`, `StrangerLimit` or
+/// `MailboxFull`; and those of the store. Whether the recipient takes it comes before all that changes while they are
+/// online, so that nobody learns it who may not see them.
 pub fn deliver<S: Shelf>(
     shelf: &mut S,
     to: &PeerName,
@@ -68,14 +74,15 @@ pub fn deliver<S: Shelf>(
     now: UnixMillis,
 ) -> Result<(), S::Error> {
     let header = &envelope.header;
+    let Some(key) = shelf.key_of(to)? else { return Err(Refusal::UnknownName.into()) };
+    let reception = shelf.reception(to, from, now)?;
+    reception.admits(Refusal::NotAccepted)?;
     let earlier = shelf.waiting_copy(to, header.sender, header.id)?;
     if earlier.is_some_and(|(_, prekey)| prekey == header.prekey) {
         return Ok(());
     }
-    match shelf.key_of(to)? {
-        None => return Err(Refusal::UnknownName.into()),
-        Some(key) if key != header.recipient => return Err(Refusal::KeyChanged.into()),
-        Some(_) => {}
+    if key != header.recipient {
+        return Err(Refusal::KeyChanged.into());
     }
     match shelf.prekey_of(to)? {
         None => return Err(Refusal::NoPrekey.into()),
@@ -86,6 +93,9 @@ pub fn deliver<S: Shelf>(
         shelf.remove(number)?;
     }
     let load = shelf.load(to, from)?;
+    if reception.is_stranger() && load.from_sender >= MAILBOX_PER_STRANGER_MAX {
+        return Err(Refusal::StrangerLimit.into());
+    }
     let is_full = load.messages >= MAILBOX_MESSAGES_MAX
         || load.bytes.saturating_add(bytes) > MAILBOX_BYTES_MAX
         || load.from_sender >= MAILBOX_PER_SENDER_MAX;

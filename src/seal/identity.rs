@@ -33,6 +33,10 @@ pub enum Label {
     Message,
     /// What became of a message.
     Receipt,
+    /// What is said to everybody.
+    Announcement,
+    /// What a person says about themselves.
+    Profile,
 }
 
 impl Label {
@@ -42,6 +46,8 @@ impl Label {
             Self::Prekey => b"qchat prekey v1",
             Self::Message => b"qchat message v1",
             Self::Receipt => b"qchat receipt v1",
+            Self::Announcement => b"qchat announcement v1",
+            Self::Profile => b"qchat profile v1",
         }
     }
 

@@ -8,7 +8,9 @@ pub mod token;
 pub mod identity;
 pub mod prekey;
 
+pub mod announcement;
 pub mod envelope;
+pub mod profile;
 pub mod receipt;
 
 pub mod digest;

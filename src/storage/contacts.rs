@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::consent;
+use super::{consent, people};
 use crate::database::{Database, DatabaseError};
 use crate::protocol::trust::{self, Trust, Verdict};
 use crate::wire::ids::{PeerKey, PeerName, UnixMillis};
 
-/// Judges a key that a person shows, and remembers it. What the person was allowed ends when it is another one: identity
-/// is a key, and a name alone grants nothing.
+/// Judges a key that a person shows, and remembers it. What the person was allowed and their friendship end when it is
+/// another one: identity is a key, and a name alone grants nothing.
 ///
 /// # Errors
 /// [`DatabaseError`] when the profile cannot be written.
@@ -100,6 +100,7 @@ fn write(
     let is_other_offered = trust.offered.is_some() && known.and_then(|known| known.offered) != trust.offered;
     if is_other_key || is_other_offered {
         consent::remove(sql, name)?;
+        people::forget_friend(sql, name)?;
     }
     sql.execute(
         "INSERT INTO contact (name, key, pinned_at, verified_at, offered_key) VALUES (?1, ?2, ?3, ?4, ?5)

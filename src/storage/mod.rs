@@ -9,7 +9,9 @@ pub mod contacts;
 pub mod history;
 pub mod messages;
 pub mod offers;
+pub mod people;
 pub mod prekeys;
+pub mod profiles;
 pub mod shares;
 
 pub mod partial_file;

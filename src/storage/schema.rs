@@ -127,4 +127,25 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- of a published file: whether it is served through the relay only
     ALTER TABLE shared_file ADD COLUMN hides_address INTEGER NOT NULL DEFAULT 0;
     ",
+    "
+    -- whom this account keeps out; the key they had then
+    CREATE TABLE blocked (
+        name TEXT PRIMARY KEY,
+        key BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    -- friendships that this account's person wants: those who were asked, and those who have said so too
+    CREATE TABLE friend (
+        name TEXT PRIMARY KEY,
+        state TEXT NOT NULL CHECK (state IN ('asked', 'friends'))
+    ) STRICT, WITHOUT ROWID;
+    -- profiles by name: our own, and others' as their owners signed them
+    CREATE TABLE profile (
+        name TEXT PRIMARY KEY,
+        key BLOB NOT NULL,
+        version INTEGER NOT NULL,
+        signed BLOB NOT NULL,
+        asked_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX profile_asked ON profile (asked_at);
+    ",
 ];

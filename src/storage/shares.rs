@@ -150,7 +150,7 @@ impl ServedFile {
 }
 
 /// Opens a regular file without waiting on a pipe or device.
-fn open(path: &Path) -> Result<File, ShareError> {
+pub(super) fn open(path: &Path) -> Result<File, ShareError> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
         .read(true)

@@ -107,4 +107,6 @@ pub struct Identity {
     pub prekey: Option<SignedPrekey>,
     /// Whether its resident peer is online.
     pub online: bool,
+    /// Whether it takes messages from the asker.
+    pub accepts: bool,
 }

@@ -4,8 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{Identity, LoggedIn, Login, SessionInfo, SignedPrekey};
 use super::catalog::{Cursor, Entry, Found, Query};
-use super::ids::{DialId, FileName, InviteToken, MessageId, Password, PeerKey, PeerName, PrekeyId, UnixMillis};
+use super::ids::{
+    DialId, FileName, InviteToken, MessageId, Password, Pattern, PeerKey, PeerName, PrekeyId, UnixMillis,
+};
 use super::message::{Delivery, Envelope, SignedReceipt};
+use super::people::{Audience, Friend, FriendAnswer, FriendState, Person, Presence, SignedAnnouncement};
 use super::refusal::Refusal;
 use super::rendezvous::{DialAnnounced, DialGranted, DialRequest, Grant};
 
@@ -19,8 +22,12 @@ pub enum DirectoryRequest {
     Login(Box<Login>),
     /// Publishes the key that others seal to. Answer: [`DirectoryReply::Done`].
     PutPrekey(Box<SignedPrekey>),
-    /// Who is online, by name, after this one. Answer: [`DirectoryReply::People`].
+    /// Who is here, by name, after this one. Answer: [`DirectoryReply::People`].
     Who {
+        /// In the last hour too, or only now.
+        recent: bool,
+        /// Only names that contain this.
+        pattern: Option<Pattern>,
         /// The last name of the page before.
         after: Option<PeerName>,
     },
@@ -113,6 +120,58 @@ pub enum DirectoryRequest {
     Sessions,
     /// Ends all of the account's sessions but this one. Answer: [`DirectoryReply::Done`].
     EndOtherSessions,
+    /// How others shall see this account while this session lasts; a resident's only. Refused with `UnknownRequest` when
+    /// it is `Offline`. Answer: [`DirectoryReply::Done`].
+    SetPresence(Presence),
+    /// Whose presence this session wants to hear of beside its friends': 256 at most, in the place of those before.
+    /// Answer: [`DirectoryReply::Done`].
+    Watch {
+        /// Who.
+        names: Vec<PeerName>,
+    },
+    /// Says something to everyone who is online. Answer: [`DirectoryReply::Announced`].
+    Announce(Box<SignedAnnouncement>),
+    /// Keeps a person out: nothing of them comes here, and they see nothing of this account. Answer:
+    /// [`DirectoryReply::Done`].
+    Block {
+        /// Who.
+        name: PeerName,
+    },
+    /// Takes that back. Answer: [`DirectoryReply::Done`], or `NotBlocked`.
+    Unblock {
+        /// Who.
+        name: PeerName,
+    },
+    /// Whom the account keeps out. Answer: [`DirectoryReply::Names`].
+    Blocked {
+        /// The last name of the page before.
+        after: Option<PeerName>,
+    },
+    /// Asks a person to be friends, or accepts when they have asked. Answer: [`DirectoryReply::Friendship`].
+    Befriend {
+        /// Whom.
+        name: PeerName,
+    },
+    /// Ends a friendship, declines a request or takes one's own back. Answer: [`DirectoryReply::Done`], or `NotFriends`.
+    Unfriend {
+        /// With whom.
+        name: PeerName,
+    },
+    /// Tells somebody who asks to be friends that the answer comes later. Answer: [`DirectoryReply::Done`], or
+    /// `NotFriends`.
+    PutOff {
+        /// Whom.
+        name: PeerName,
+    },
+    /// The account's friends, and who may become one. Answer: [`DirectoryReply::Friends`].
+    Friends {
+        /// The last name of the page before.
+        after: Option<PeerName>,
+    },
+    /// Who may see this account and write to it. Answer: [`DirectoryReply::Done`].
+    SetAudience(Audience),
+    /// Who may. Answer: [`DirectoryReply::Audience`].
+    Audience,
 }
 
 /// What a directory answers.
@@ -122,10 +181,10 @@ pub enum DirectoryReply {
     Done,
     /// To a login.
     LoggedIn(LoggedIn),
-    /// A page of names.
+    /// A page of people.
     People {
-        /// In alphabetical order.
-        names: Vec<PeerName>,
+        /// In alphabetical order of names.
+        people: Vec<Person>,
         /// Whether there are more after the last.
         more: bool,
     },
@@ -164,6 +223,29 @@ pub enum DirectoryReply {
         /// It admits nobody after this time.
         expires: UnixMillis,
     },
+    /// It was said.
+    Announced {
+        /// Whether everyone who is online hears it.
+        to_everyone: bool,
+    },
+    /// A page of names.
+    Names {
+        /// In alphabetical order.
+        names: Vec<PeerName>,
+        /// Whether there are more after the last.
+        more: bool,
+    },
+    /// How far a friendship is now.
+    Friendship(FriendState),
+    /// A page of friends.
+    Friends {
+        /// In alphabetical order of names.
+        friends: Vec<Friend>,
+        /// Whether there are more after the last.
+        more: bool,
+    },
+    /// Who may see the account.
+    Audience(Audience),
 }
 
 /// The answer frame to a [`DirectoryRequest`].
@@ -209,8 +291,8 @@ pub enum DirectoryPush {
     Presence {
         /// Who.
         name: PeerName,
-        /// Whether they are online now.
-        online: bool,
+        /// What they are now.
+        presence: Presence,
     },
     /// Somebody with the right password wants to replace the account's key. Answer: [`PushReply::Taken`], at once;
     /// the person's answer comes as [`DirectoryRequest::AnswerKeyRequest`].
@@ -236,6 +318,29 @@ pub enum DirectoryPush {
         name: PeerName,
         /// The key it has now.
         key: PeerKey,
+    },
+    /// Somebody says something to everyone who is online. A hint, as presence is. Answer: [`PushReply::Taken`].
+    Announcement {
+        /// Who.
+        from: PeerName,
+        /// What.
+        signed: Box<SignedAnnouncement>,
+    },
+    /// Somebody asks to be friends; also told at each login until it is answered. Answer: [`PushReply::Taken`], at once;
+    /// the person's answer comes as [`DirectoryRequest::Befriend`], [`DirectoryRequest::Unfriend`] or
+    /// [`DirectoryRequest::PutOff`].
+    FriendAsked {
+        /// Who.
+        from: PeerName,
+        /// The key they have.
+        key: PeerKey,
+    },
+    /// What became of a friendship. A hint: [`DirectoryRequest::Friends`] says how it is. Answer: [`PushReply::Taken`].
+    FriendAnswered {
+        /// With whom.
+        by: PeerName,
+        /// What.
+        answer: FriendAnswer,
     },
 }
 

@@ -220,8 +220,79 @@ pub const DELETED_NAME_DAYS: u64 = 90;
 /// File streams that one peer serves at a time.
 pub const UPLOADS_MAX: usize = 64;
 
-/// While no more people than this are online, everyone hears of everyone's coming and going.
+/// While no more people than this are online who hide from nobody, everyone hears of everyone's coming and going.
 pub const PRESENCE_TO_ALL_MAX: usize = 256;
 
-/// News of presence that waits in memory for one session; what exceeds it is dropped, because it is a hint.
+/// People whose presence a session wants to hear of beside its friends': those it talks to.
+pub const WATCHED_MAX: usize = 256;
+
+/// How long somebody who left counts as having been here lately.
+pub const RECENT: Duration = Duration::from_secs(3_600);
+
+/// People who were here in the last hour and are remembered for that: 2 MiB. The one who left first makes room.
+pub const RECENT_MAX: usize = 16_384;
+
+/// Friends of one account, and people it has asked.
+pub const FRIENDS_MAX: u64 = 1_000;
+
+/// People who have asked one account to be friends and wait for its answer.
+pub const FRIEND_REQUESTS_MAX: u64 = 100;
+
+/// Friends that one account may ask for in an hour.
+pub const FRIEND_REQUESTS_PER_HOUR: u32 = 30;
+
+/// People whom one account keeps out.
+pub const BLOCKED_MAX: u64 = 1_000;
+
+/// People of whom is remembered that an account has written to them. Later ones stay strangers to it.
+pub const ACQUAINTANCES_MAX: u64 = 10_000;
+
+/// Messages that wait for somebody from a person to whom they have never written.
+pub const MAILBOX_PER_STRANGER_MAX: u64 = 5;
+
+/// What is said to everybody at once: it is in the memory of each who is online.
+pub const ANNOUNCEMENT_BYTES_MAX: usize = 2 * 1024;
+
+/// Announcements that one account may make at once.
+pub const ANNOUNCEMENTS_AT_ONCE: u32 = 3;
+
+/// And how soon one more.
+pub const ANNOUNCEMENT_PAUSE: Duration = Duration::from_secs(10);
+
+/// An encoded profile with its picture: it fits a frame.
+pub const PROFILE_BYTES_MAX: usize = 48 * 1024;
+
+/// The picture in it.
+pub const PICTURE_BYTES_MAX: usize = 32 * 1024;
+
+/// The name in a profile that its owner chose: what fits a line.
+pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
+
+/// What a person says about themselves: a paragraph.
+pub const PROFILE_INFO_BYTES_MAX: usize = 1024;
+
+/// Free fields of a profile: with the longest labels and values they and the picture fit [`PROFILE_BYTES_MAX`].
+pub const PROFILE_FIELDS_MAX: usize = 16;
+
+/// What a free field is called.
+pub const FIELD_LABEL_CHARS_MAX: usize = 32;
+
+/// What a free field says.
+pub const FIELD_VALUE_BYTES_MAX: usize = 512;
+
+/// Versions of a profile go up to here: what is higher is a lie, and would leave no room for the next.
+pub const PROFILE_VERSION_MAX: u64 = 1 << 48;
+
+/// Profiles of others that a peer keeps: 48 MiB at most. The one that was asked for longest ago makes room.
+pub const PROFILES_MAX: u64 = 1_000;
+
+/// News of keys and requests that wait in memory for one session; what exceeds it is dropped, because it is a hint.
 pub const PUSH_QUEUE_MAX: usize = 1_024;
+
+/// People of whose presence one session is still to be told: more than its friends, those it watches, and everyone while
+/// the directory is small, so that nothing is lost by it.
+pub const PRESENCE_WAITING_MAX: usize = 2_048;
+
+/// Announcements that wait in memory for one session; what exceeds it is dropped, and its sender is told that not
+/// everyone heard it.
+pub const ANNOUNCEMENTS_WAITING_MAX: usize = 16;

@@ -7,6 +7,8 @@ pub mod catalog;
 pub mod datagram;
 pub mod directory;
 pub mod message;
+pub mod people;
+pub mod profile;
 pub mod rendezvous;
 pub mod transfer;
 

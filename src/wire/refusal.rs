@@ -109,6 +109,26 @@ pub enum Refusal {
     Storage,
     /// Too many transfers at a time.
     TooManyTransfers,
+    /// So many messages of the sender wait, and the recipient has never written to them.
+    StrangerLimit,
+    /// More friends, or people asked, than an account may have.
+    TooManyFriends,
+    /// More people kept out than an account may have.
+    TooManyBlocked,
+    /// The person is not kept out.
+    NotBlocked,
+    /// There is no friendship and no request.
+    NotFriends,
+    /// The sender keeps the other person out.
+    YouBlock,
+    /// Nobody is their own friend, or keeps themselves out.
+    Yourself,
+    /// More people ask the other person to be friends than may wait for an answer.
+    TooManyAsk,
+    /// The other person is in an exclusive conversation with somebody else.
+    Engaged,
+    /// There is no such profile here.
+    NoProfile,
     /// The request is of a kind this side does not know.
     UnknownRequest,
     /// A no of a newer version, known by number only.
@@ -164,6 +184,16 @@ impl Refusal {
             Self::BadRange => 43,
             Self::Storage => 44,
             Self::TooManyTransfers => 45,
+            Self::StrangerLimit => 32,
+            Self::TooManyFriends => 33,
+            Self::TooManyBlocked => 34,
+            Self::NotBlocked => 35,
+            Self::NotFriends => 36,
+            Self::Engaged => 37,
+            Self::YouBlock => 38,
+            Self::Yourself => 39,
+            Self::TooManyAsk => 47,
+            Self::NoProfile => 46,
             Self::UnknownRequest => 60,
             Self::NameKeptBack { .. } => 70,
             Self::Disabled => 71,
@@ -216,6 +246,15 @@ impl Refusal {
                 "its relay is full, off, or has moved your bytes of today: when they `qchat allow` you it goes without"
             }
             Self::CannotOpen => "the other side may run another version of qchat",
+            Self::StrangerLimit => "they can take more once they have been online, or have written to you",
+            Self::TooManyFriends => "`unfriend` somebody, or take a request back with it",
+            Self::TooManyBlocked => "`unblock` somebody, or let only friends write: `privacy friends`",
+            Self::NotBlocked => "`qchat blocked` lists who is",
+            Self::NotFriends => "`qchat friends` lists them",
+            Self::YouBlock => "`unblock` them first",
+            Self::TooManyAsk => "they can take it once they have answered some",
+            Self::Engaged => "try again later, or send a message: it arrives all the same",
+            Self::NoProfile => "`qchat profile NAME --via FRIEND` asks a friend of both of you, who may have it",
             Self::UnknownRequest | Self::Unknown(_) => "the other side runs another version of qchat",
             _ => return None,
         })
@@ -262,6 +301,16 @@ impl From<RefusalOnWire> for Refusal {
             43 => Self::BadRange,
             44 => Self::Storage,
             45 => Self::TooManyTransfers,
+            32 => Self::StrangerLimit,
+            33 => Self::TooManyFriends,
+            34 => Self::TooManyBlocked,
+            35 => Self::NotBlocked,
+            36 => Self::NotFriends,
+            37 => Self::Engaged,
+            38 => Self::YouBlock,
+            39 => Self::Yourself,
+            47 => Self::TooManyAsk,
+            46 => Self::NoProfile,
             60 => Self::UnknownRequest,
             71 => Self::Disabled,
             70 => Self::NameKeptBack { days: value },
@@ -327,6 +376,16 @@ impl fmt::Display for Refusal {
             Self::BadRange => "the file has no such range",
             Self::Storage => "the other side cannot write to its disk",
             Self::TooManyTransfers => "too many transfers at a time",
+            Self::StrangerLimit => "has not written to you yet, and five messages of yours wait already",
+            Self::TooManyFriends => "too many friends or requests",
+            Self::TooManyBlocked => "too many blocked people",
+            Self::NotBlocked => "is not blocked",
+            Self::NotFriends => "is no friend of yours and has not asked to be",
+            Self::YouBlock => "is blocked by you",
+            Self::Yourself => "is yourself",
+            Self::TooManyAsk => "is asked by too many people already",
+            Self::Engaged => "is in an exclusive conversation with somebody else",
+            Self::NoProfile => "has no such profile",
             Self::UnknownRequest => "a request of an unknown kind",
             Self::Unknown(number) => return write!(f, "refused for a reason this version does not know ({number})"),
         };

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{FileDigest, FileSize};
 use super::message::{SignedMessage, SignedReceipt};
+use super::people::Exclusive;
+use super::profile::{ProfileReply, ProfileRequest};
 use super::refusal::Refusal;
 
 /// The ALPN of a connection between two peers.
@@ -32,6 +34,10 @@ pub enum PeerRequest {
     Message(Box<SignedMessage>),
     /// What became of messages, 64 at most. Answer: a [`ReceivedAnswer`].
     Receipts(Vec<SignedReceipt>),
+    /// Asks for a profile. Answer: a [`ProfileAnswer`].
+    Profile(ProfileRequest),
+    /// Begins or ends an exclusive conversation. Answer: a [`ReceivedAnswer`].
+    Exclusive(Exclusive),
 }
 
 /// Which bytes of a file.
@@ -67,8 +73,11 @@ pub struct FetchReply {
 /// The answer frame to [`PeerRequest::Fetch`].
 pub type FetchAnswer = Result<FetchReply, Refusal>;
 
-/// The answer frame to [`PeerRequest::Received`] and [`PeerRequest::Receipts`].
+/// The answer frame to [`PeerRequest::Received`], [`PeerRequest::Receipts`] and [`PeerRequest::Exclusive`].
 pub type ReceivedAnswer = Result<(), Refusal>;
+
+/// The answer frame to [`PeerRequest::Profile`].
+pub type ProfileAnswer = Result<ProfileReply, Refusal>;
 
 /// The answer frame to [`PeerRequest::Message`].
 pub type MessageAnswer = Result<SignedReceipt, Refusal>;

@@ -12,6 +12,7 @@ fn on_the_new_machine_the_person_is_the_same_without_a_password() {
     let directory = old.directory();
     let (alice, bob) = (old.person("alice", &directory), old.person("bob", &directory));
     let bob_peer = bob.peer();
+    alice.rows("profile edit", &["town", "Oxford"]);
     alice.rows("verify --mark", &["bob"]);
     let key = text(&bob.rows("verify", &["alice"])[0], "key").to_owned();
     bob_peer.quit();
@@ -32,6 +33,8 @@ fn on_the_new_machine_the_person_is_the_same_without_a_password() {
     let contact = Process::spawn(new.qchat(&format!("verify bob --json {who}"))).outcome();
     contact.expect_code(0);
     assert!(contact.events()[0]["verified_at"].is_u64(), "what she knows came along: {contact:?}");
+    let profile = Process::spawn(new.qchat(&format!("profile --json {who}"))).outcome();
+    assert_eq!(profile.events()[0]["fields"]["town"], "Oxford", "what she says about herself, too: {profile:?}");
     let mut peer = Process::spawn(new.qchat(&format!("peer --json {who}")));
     assert_eq!(text(&peer.event("logged_in"), "key"), key);
     assert_eq!(peer.messages(1), ["waiting at the directory"], "the prekey secrets came along");

@@ -250,6 +250,18 @@ impl Process {
         panic!("it ended without `{kind}`; it printed:\n{}\n{}", self.printed.join("\n"), self.take_stderr());
     }
 
+    /// Waits for the next line that says this; others are passed over.
+    #[track_caller]
+    pub(super) fn line_with(&mut self, says: &str) -> String {
+        let until = Instant::now() + DEADLINE;
+        while let Some(line) = self.next_line(until) {
+            if line.contains(says) {
+                return line;
+            }
+        }
+        panic!("it ended without {says:?}; it printed:\n{}\n{}", self.printed.join("\n"), self.take_stderr());
+    }
+
     /// The next event, if one comes within a time; `None` also at the end of its output.
     pub(super) fn event_within(&mut self, time: Duration) -> Option<Value> {
         let line = self.lines.recv_timeout(time).ok()?;

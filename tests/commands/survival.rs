@@ -116,6 +116,9 @@ fn two_thousand_messages_survive_twenty_kills_unread_by_the_directory() {
     let person = |name| Person { world: &world, name, server: server.clone() };
     let (alice, bob) = (person("alice"), person("bob"));
     let (mut alice, mut bob_peer) = (alice.peer(), bob.peer());
+    // Of a stranger few messages may wait.
+    bob_peer.say("/msg alice go on");
+    alice.event("message");
     let mut witness = Witness::default();
     let mut log = String::new();
     let until = Instant::now() + PATIENCE;

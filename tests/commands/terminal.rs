@@ -94,6 +94,36 @@ fn a_message_does_not_break_the_line_being_typed() {
 }
 
 #[test]
+fn the_prompt_says_to_whom_a_line_goes() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (known(&world, "alice", &directory), known(&world, "bob", &directory));
+    let mut bob = bob.peer();
+    let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("alice> ");
+
+    terminal.types_line("/query bob");
+    terminal.shows("* what you type goes to bob");
+    terminal.shows("alice to bob> ");
+    terminal.types_line("without naming him");
+    assert_eq!(bob.messages(1), ["without naming him"]);
+    terminal.types_line("/close");
+    terminal.shows("alice> ");
+    bob.say("/query --exclusive alice");
+    terminal.shows("* bob has opened an exclusive conversation with you: /close ends it");
+    terminal.shows("* what you type goes to bob");
+    terminal.types_line("");
+    terminal.shows("alice to bob> ");
+    terminal.types_line("at once");
+    assert_eq!(bob.messages(1), ["at once"]);
+    bob.quit();
+    terminal.shows("* bob has left: the exclusive conversation is over");
+    terminal.types_line("");
+    terminal.shows("alice> ");
+    terminal.leaves();
+}
+
+#[test]
 fn control_c_empties_the_line_and_control_d_leaves() {
     let world = World::new();
     let directory = world.directory();

@@ -22,11 +22,20 @@ use qchat::wire::message::{
     Body, Delivery, ENVELOPE_VERSION, Envelope, EnvelopeHeader, InnerMessage, Offer, Receipt, ReceiptKind,
     SignedMessage, SignedReceipt, Skipped, Text,
 };
+use qchat::wire::people::{
+    Announcement, AnnouncementText, Audience, Exclusive, Friend, FriendAnswer, FriendState, Person, Presence,
+    SignedAnnouncement,
+};
+use qchat::wire::profile::{
+    DisplayName, FieldLabel, FieldValue, Picture, Profile, ProfileInfo, ProfileReply, ProfileRequest, SignedProfile,
+};
 use qchat::wire::refusal::Refusal;
 use qchat::wire::rendezvous::{
     Allowance, DialAnnounced, DialGranted, DialRequest, Direct, Grant, PortTicket, Purpose, WhyRelayed,
 };
-use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, MessageAnswer, PeerRequest, ReceivedAnswer};
+use qchat::wire::transfer::{
+    Fetch, FetchAnswer, FetchPart, FetchReply, MessageAnswer, PeerRequest, ProfileAnswer, ReceivedAnswer,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -59,8 +68,11 @@ fn requests_to_a_directory() {
     golden("request-login-resident", &login(LoginKind::Resident, Some(password), true));
     golden("request-login-errand", &login(LoginKind::Errand { collects: true }, None, false));
     golden("request-put-prekey", &DirectoryRequest::PutPrekey(Box::new(signed_prekey())));
-    golden("request-who", &DirectoryRequest::Who { after: None });
-    golden("request-who-after", &DirectoryRequest::Who { after: Some(name("bob")) });
+    golden("request-who", &DirectoryRequest::Who { recent: false, pattern: None, after: None });
+    golden(
+        "request-who-after",
+        &DirectoryRequest::Who { recent: true, pattern: Some(Pattern::parse("li").unwrap()), after: Some(name("bob")) },
+    );
     golden("request-identify", &DirectoryRequest::Identify { name: name("bob") });
     let messages = vec![(name("bob"), MessageId::from_bytes([3; 16]))];
     golden("request-missing", &DirectoryRequest::Missing { messages });
@@ -89,6 +101,9 @@ fn requests_to_a_directory() {
     golden("request-allow", &DirectoryRequest::Allow(Grant { to: name("bob"), allowance: until }));
     golden("request-deny", &DirectoryRequest::Deny { to: name("bob") });
     golden("request-grants", &DirectoryRequest::Grants { after: Some(name("bob")) });
+    golden("request-set-presence", &DirectoryRequest::SetPresence(Presence::Busy));
+    golden("request-watch", &DirectoryRequest::Watch { names: vec![name("bob"), name("carol")] });
+    golden("request-announce", &DirectoryRequest::Announce(Box::new(announcement())));
 }
 
 #[test]
@@ -102,12 +117,13 @@ fn answers_of_a_directory() {
         waiting: 300,
         observe: Some(port_ticket()),
     };
-    let identity = Identity { name: name("bob"), key: key(), prekey: Some(signed_prekey()), online: true };
+    let identity =
+        Identity { name: name("bob"), key: key(), prekey: Some(signed_prekey()), online: true, accepts: true };
     let found = Found { owner: name("bob"), online: true, entry: entry() };
     answer("reply-done", DirectoryReply::Done);
     answer("reply-logged-in", DirectoryReply::LoggedIn(logged_in));
     answer("reply-missing", DirectoryReply::Missing { messages: vec![MessageId::from_bytes([3; 16])] });
-    answer("reply-people", DirectoryReply::People { names: vec![name("alice"), name("bob")], more: true });
+    answer("reply-people", DirectoryReply::People { people: vec![person("alice"), person("bob")], more: true });
     answer("reply-identity", DirectoryReply::Identity(Box::new(identity)));
     answer("reply-entries", DirectoryReply::Entries { found: vec![found], more: false });
     let token = InviteToken::from_bytes([9; 16]);
@@ -125,6 +141,33 @@ fn answers_of_a_directory() {
     );
     let grants = vec![Grant { to: name("bob"), allowance: Allowance::Once }];
     answer("reply-grants", DirectoryReply::Grants { grants, more: false });
+    let gone = Person { presence: Presence::Offline, last_seen: Some(since), ..person("bob") };
+    answer("reply-people-gone", DirectoryReply::People { people: vec![gone], more: false });
+    answer("reply-announced", DirectoryReply::Announced { to_everyone: true });
+}
+
+#[test]
+fn what_people_say_of_each_other_at_a_directory() {
+    let bob = || name("bob");
+    golden("request-block", &DirectoryRequest::Block { name: bob() });
+    golden("request-unblock", &DirectoryRequest::Unblock { name: bob() });
+    golden("request-blocked", &DirectoryRequest::Blocked { after: Some(bob()) });
+    golden("request-befriend", &DirectoryRequest::Befriend { name: bob() });
+    golden("request-unfriend", &DirectoryRequest::Unfriend { name: bob() });
+    golden("request-put-off", &DirectoryRequest::PutOff { name: bob() });
+    golden("request-friends", &DirectoryRequest::Friends { after: None });
+    golden("request-set-audience", &DirectoryRequest::SetAudience(Audience::Friends));
+    golden("request-audience", &DirectoryRequest::Audience);
+    let answer = |file: &str, reply| golden::<DirectoryAnswer>(file, &Ok(reply));
+    let last_seen = Some(UnixMillis(1_800_000_000_000));
+    let friend =
+        Friend { name: bob(), key: key(), state: FriendState::Friends, presence: Presence::Offline, last_seen };
+    answer("reply-names", DirectoryReply::Names { names: vec![name("alice"), bob()], more: true });
+    answer("reply-friendship", DirectoryReply::Friendship(FriendState::AsksUs));
+    answer("reply-friends", DirectoryReply::Friends { friends: vec![friend], more: false });
+    answer("reply-audience", DirectoryReply::Audience(Audience::Friends));
+    golden("push-friend-asked", &DirectoryPush::FriendAsked { from: name("alice"), key: key() });
+    golden("push-friend-answered", &DirectoryPush::FriendAnswered { by: bob(), answer: FriendAnswer::Busy });
 }
 
 #[test]
@@ -150,7 +193,9 @@ fn pushes_of_a_directory_and_their_answers() {
     let delivery = Delivery { from: name("alice"), envelope: envelope() };
     golden("push-delivery", &DirectoryPush::Delivery(Box::new(delivery)));
     golden("push-dial", &DirectoryPush::Dial(announced));
-    golden("push-presence", &DirectoryPush::Presence { name: name("bob"), online: true });
+    golden("push-presence", &DirectoryPush::Presence { name: name("bob"), presence: Presence::Online });
+    let signed = Box::new(announcement());
+    golden("push-announcement", &DirectoryPush::Announcement { from: name("alice"), signed });
     let source = "192.0.2.1".parse().unwrap();
     golden("push-key-requested", &DirectoryPush::KeyRequested { key: key(), source });
     let id = MessageId::from_bytes([3; 16]);
@@ -199,11 +244,32 @@ fn requests_and_answers_between_peers() {
     golden("fetch-groups", &fetch(FetchPart::Groups { first: 3, count: 500 }));
     golden("received", &PeerRequest::Received { digest: digest() });
     golden("peer-message", &PeerRequest::Message(Box::new(SignedMessage { message: vec![1], signature: signature() })));
+    golden("peer-exclusive-open", &PeerRequest::Exclusive(Exclusive::Open));
+    golden("peer-exclusive-close", &PeerRequest::Exclusive(Exclusive::Close));
+    golden("peer-exclusive-still", &PeerRequest::Exclusive(Exclusive::Still));
     golden("peer-receipts", &PeerRequest::Receipts(vec![receipt()]));
     golden::<MessageAnswer>("message-reply", &Ok(receipt()));
     golden::<FetchAnswer>("fetch-reply", &Ok(FetchReply { size: FileSize::try_from(1 << 33).unwrap() }));
     golden::<FetchAnswer>("fetch-refused", &Err(Refusal::UnknownFile));
     golden::<ReceivedAnswer>("received-reply", &Ok(()));
+}
+
+#[test]
+fn profiles() {
+    let mut profile = Profile { version: 300, ..Profile::empty(name("bob"), key()) };
+    golden("profile-empty", &profile);
+    profile.display_name = Some(DisplayName::parse("Bob the Builder").unwrap());
+    profile.info = Some(ProfileInfo::parse("Gr\u{fc}\u{df}e").unwrap());
+    for (label, value) in [("town", "Berlin"), ("age", "41")] {
+        profile.fields.set(FieldLabel::parse(label).unwrap(), FieldValue::parse(value).unwrap()).unwrap();
+    }
+    profile.picture = Some(Picture::parse(b"\x89PNG\r\n\x1a\n...".to_vec()).unwrap());
+    golden("profile", &profile);
+    let signed = SignedProfile { document: vec![1, 2, 3], signature: signature() };
+    golden("peer-profile", &PeerRequest::Profile(ProfileRequest { of: name("bob"), known: 300 }));
+    golden::<ProfileAnswer>("profile-reply-new", &Ok(ProfileReply::New(Box::new(signed))));
+    golden::<ProfileAnswer>("profile-reply-nothing-new", &Ok(ProfileReply::NothingNew));
+    golden::<ProfileAnswer>("profile-refused", &Err(Refusal::NoProfile));
 }
 
 #[test]
@@ -343,4 +409,17 @@ fn envelope() -> Envelope {
         prekey: PrekeyId::from_bytes([4; 16]),
     };
     Envelope { header, encapsulated: vec![0xbb; 3], sealed: vec![0xcc; 4] }
+}
+
+/// What somebody says to everybody.
+fn announcement() -> SignedAnnouncement {
+    let text = AnnouncementText::parse("dinner is ready").unwrap();
+    let (id, sent_at) = (MessageId::from_bytes([3; 16]), UnixMillis(1_700_000_000_000));
+    let announcement = Announcement { sender: key(), id, sent_at, text };
+    SignedAnnouncement { announcement, signature: signature() }
+}
+
+/// Somebody who is here, in a listing.
+fn person(text: &str) -> Person {
+    Person { name: name(text), presence: Presence::Online, last_seen: None }
 }

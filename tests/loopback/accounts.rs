@@ -158,7 +158,10 @@ async fn a_replaced_key_takes_its_account_back_without_the_password() {
         let undo = Login { undo: true, ..back.login("alice", ERRAND) };
         assert_eq!(back.log_in(undo).await, Err(Refusal::PasswordNeeded));
     }
-    assert!(matches!(owner.ask(DirectoryRequest::Who { after: None }).await, Ok(DirectoryReply::People { .. })));
+    assert!(matches!(
+        owner.ask(DirectoryRequest::Who { recent: false, pattern: None, after: None }).await,
+        Ok(DirectoryReply::People { .. })
+    ));
 }
 
 /// A new account with an invitation.
@@ -348,7 +351,7 @@ async fn a_sender_who_was_offline_is_told_after_a_restart_and_a_resident_only() 
 
     let directory = directory.stop().await.start_again();
     let errand = alices.start(LoginKind::Errand { collects: true }, None, false).await.unwrap();
-    errand.ask(Command::Who).await.unwrap();
+    errand.ask(Command::Who { recent: false, pattern: String::new() }).await.unwrap();
     errand.stop().await;
     let mut alice = alices.resident().await;
     assert_eq!(not_sent(&mut alice).await.0, sent);

@@ -201,6 +201,9 @@ impl Owner {
             | DirectoryPush::Receipts(_)
             | DirectoryPush::Drained { .. }
             | DirectoryPush::Presence { .. }
+            | DirectoryPush::Announcement { .. }
+            | DirectoryPush::FriendAsked { .. }
+            | DirectoryPush::FriendAnswered { .. }
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }
             | DirectoryPush::KeyChanged { .. } => Ok(PushReply::Taken),
@@ -223,7 +226,9 @@ impl Owner {
                     drop(stream.write(vec![7].into()).await);
                 }
             }
-            PeerRequest::Message(_) => panic!("nobody writes here"),
+            PeerRequest::Message(_) | PeerRequest::Profile(_) | PeerRequest::Exclusive(_) => {
+                panic!("nobody writes here")
+            }
             PeerRequest::Nominate | PeerRequest::Received { .. } | PeerRequest::Receipts(_) => {
                 stream.write_frame(&Ok::<(), Refusal>(())).await.unwrap()
             }

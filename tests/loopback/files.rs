@@ -8,6 +8,7 @@ use qchat::peer::handle::{Command, Source};
 use qchat::storage::partial_file::Collision;
 use qchat::wire::ids::{FileDigest, MessageId};
 use qchat::wire::refusal::Refusal;
+use qchat::wire::rendezvous::Purpose;
 use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, PeerRequest};
 
 use crate::world::{ERRAND, RawClient, TestDirectory, TestPeer, content, in_time, name, received};
@@ -119,14 +120,16 @@ async fn an_offer_is_declined_and_then_served_no_more() {
     let directory = TestDirectory::start();
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let path = alice.machine.file("not for bob", b"unwanted");
-    let (declined, ()) = tokio::join!(alice.ask(Command::Send { to: name("bob"), path, wait: true }), async {
-        let (id, _) = bob.until(offer).await;
+    let (declined, digest) = tokio::join!(alice.ask(Command::Send { to: name("bob"), path, wait: true }), async {
+        let (id, digest) = bob.until(offer).await;
         bob.ask(Command::Decline { offer: id.to_string() }).await.unwrap();
+        digest
     });
     assert_eq!(declined.unwrap_err().kind, FailureKind::Declined);
     assert_eq!(bob.ask(Command::Offers).await, Ok(Vec::new()));
     let raw = bob.machine.raw_errand().await;
-    assert_eq!(raw.ask_for_dial("alice", alice.key(), true).await, Err(Refusal::NotAccepted));
+    let fetch = Purpose::Fetch { digest };
+    assert_eq!(raw.ask_for_dial("alice", alice.key(), fetch, true).await, Err(Refusal::NotAccepted));
     assert_eq!(downloaded(&bob), [""; 0]);
 }
 
@@ -138,8 +141,9 @@ async fn an_offered_file_is_not_for_a_third_person() {
     let path = alice.machine.file("for bob only", b"between us");
     alice.ask(Command::Send { to: name("bob"), path, wait: false }).await.unwrap();
     let (_, digest) = bob.until(offer).await;
-    // She cannot even connect while nothing is shared with her, and gets no secret when something is.
-    assert_eq!(carol.ask_for_dial("alice", alice.key(), true).await, Err(Refusal::NotAccepted));
+    // She cannot even connect for it while nothing is shared with her, and gets no secret when something is.
+    let fetch = Purpose::Fetch { digest };
+    assert_eq!(carol.ask_for_dial("alice", alice.key(), fetch, true).await, Err(Refusal::NotAccepted));
     alice.share("for everyone", b"public").await;
     alice.allow("carol").await;
     let connection = carol.dial("alice", alice.key()).await;

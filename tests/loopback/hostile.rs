@@ -10,7 +10,7 @@ use qchat::clock::now_millis;
 use qchat::seal::identity::{IdentityKey, spki};
 use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
-use qchat::seal::receipt;
+use qchat::seal::{announcement, receipt};
 use qchat::storage::partial_file::Collision;
 use qchat::transport::connection::{Connection, TransportError};
 use qchat::transport::endpoint::Endpoint;
@@ -28,6 +28,7 @@ use qchat::wire::limits::{
     FRAME_BYTES_MAX, PASSWORD_BYTES_MAX, PASSWORDS_PER_PREFIX_PER_MINUTE, STRANGER_FRAME_BYTES_MAX,
 };
 use qchat::wire::message::{Envelope, EnvelopeHeader, Receipt, ReceiptKind};
+use qchat::wire::people::{Announcement, AnnouncementText, Presence};
 use qchat::wire::refusal::{CloseCode, Refusal};
 use qchat::wire::rendezvous::{Allowance, DialRequest, Grant, Purpose};
 use qchat::wire::transfer::PEER_ALPN;
@@ -84,13 +85,19 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
         at: now_millis(),
     };
     let receipt = receipt::sign(identity, said);
+    let announced = Announcement {
+        sender: identity.public(),
+        id: MessageId::from_bytes([1; 16]),
+        sent_at: now_millis(),
+        text: AnnouncementText::parse("everybody listen").unwrap(),
+    };
     let cursor = Cursor { name: file_name("b"), owner: name("nemo") };
     let query = Query::Substring(Pattern::parse("file").unwrap());
     let candidates = Some(vec!["192.0.2.1:9".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()]);
     let requests = vec![
         DirectoryRequest::Login(Box::new(login)),
         DirectoryRequest::PutPrekey(Box::new(prekey)),
-        DirectoryRequest::Who { after: Some(name("alice")) },
+        DirectoryRequest::Who { recent: false, pattern: None, after: Some(name("alice")) },
         DirectoryRequest::Identify { name: name("nemo") },
         DirectoryRequest::Deliver {
             to: name("nemo"),
@@ -119,9 +126,12 @@ fn one_of_each(identity: &IdentityKey) -> Vec<DirectoryRequest> {
         DirectoryRequest::Allow(Grant { to: name("nemo"), allowance: Allowance::Until(UnixMillis(1)) }),
         DirectoryRequest::Deny { to: name("nemo") },
         DirectoryRequest::Grants { after: Some(name("nemo")) },
+        DirectoryRequest::SetPresence(Presence::Away),
+        DirectoryRequest::Watch { names: vec![name("nemo"), name("honest")] },
+        DirectoryRequest::Announce(Box::new(announcement::sign(identity, announced))),
     ];
     let kinds: BTreeSet<_> = requests.iter().map(kind_of).collect();
-    assert_eq!(kinds.len(), 22, "there is one of every kind");
+    assert_eq!(kinds.len(), 25, "there is one of every kind");
     requests
 }
 
@@ -229,7 +239,7 @@ async fn malformed_requests_of_somebody_logged_in_are_answered_or_hung_up_on() {
 
 async fn honest_people_get_in(directory: &TestDirectory) {
     let honest = RawClient::registered(directory, "honest", ERRAND).await;
-    let answer = honest.ask(DirectoryRequest::Who { after: None }).await;
+    let answer = honest.ask(DirectoryRequest::Who { recent: false, pattern: None, after: None }).await;
     assert!(matches!(answer, Ok(DirectoryReply::People { .. })), "{answer:?}");
 }
 
@@ -254,7 +264,7 @@ async fn a_request_that_is_never_finished_holds_up_nobody() {
         stream.write(vec![100, 0, 0, 0, 1].into()).await.unwrap();
         unfinished.push(stream);
     }
-    let answer = mallory.ask(DirectoryRequest::Who { after: None }).await;
+    let answer = mallory.ask(DirectoryRequest::Who { recent: false, pattern: None, after: None }).await;
     assert!(matches!(answer, Ok(DirectoryReply::People { .. })), "{answer:?}");
     honest_people_get_in(&directory).await;
 }
@@ -293,7 +303,7 @@ async fn datagrams_of_garbage_harm_nobody() {
         }
     });
     while !sending.is_finished() {
-        let answer = inside.ask(DirectoryRequest::Who { after: None }).await;
+        let answer = inside.ask(DirectoryRequest::Who { recent: false, pattern: None, after: None }).await;
         assert!(matches!(answer, Ok(DirectoryReply::People { .. })), "{answer:?}");
     }
     sending.await.unwrap();

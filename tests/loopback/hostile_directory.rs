@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use qchat::clock::now_millis;
 use qchat::database::DatabaseError;
-use qchat::peer::event::{Event, FindingKind};
+use qchat::peer::event::Event;
 use qchat::peer::failure::{Failure, FailureKind};
 use qchat::peer::handle::{Command, Source};
+use qchat::peer::rows::FindingKind;
 use qchat::seal::envelope;
 use qchat::seal::identity::IdentityKey;
 use qchat::seal::prekey::PrekeySecret;
@@ -22,8 +23,9 @@ use qchat::transport::tuning::Network;
 use qchat::wire::account::{Identity, LoggedIn, LoginKind, SignedPrekey};
 use qchat::wire::catalog::{Entry, EntryKind, Found, Scope};
 use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
-use qchat::wire::ids::{Epoch, FileDigest, FileSize, MessageId, Signature, UnixMillis};
+use qchat::wire::ids::{Epoch, FileDigest, FileSize, MessageId, PeerName, Signature, UnixMillis};
 use qchat::wire::message::{Body, Delivery, Envelope, InnerMessage, ReceiptKind, Text};
+use qchat::wire::people::{Friend, FriendState};
 use qchat::wire::refusal::{CloseCode, Refusal};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -31,16 +33,20 @@ use tokio::task::JoinSet;
 
 use crate::world::{Machine, PASSWORD, Place, TestPeer, file_name, in_time, name};
 
-/// What the directory says of bob, what it was given to carry, and alice's prekey, to seal to her.
-struct Lies {
-    bob: Identity,
-    delivered: Vec<Envelope>,
-    dialled: bool,
-    prekey: Option<SignedPrekey>,
+/// What the directory says of bob and of alice's friends and blocks, what it was given to carry, and alice's prekey, to
+/// seal to her.
+pub(crate) struct Lies {
+    pub(crate) bob: Identity,
+    pub(crate) delivered: Vec<Envelope>,
+    pub(crate) dialled: bool,
+    pub(crate) prekey: Option<SignedPrekey>,
+    pub(crate) friends: Vec<Friend>,
+    pub(crate) befriended: FriendState,
+    pub(crate) blocked: Vec<PeerName>,
 }
 
-struct HostileDirectory {
-    lies: Arc<Mutex<Lies>>,
+pub(crate) struct HostileDirectory {
+    pub(crate) lies: Arc<Mutex<Lies>>,
     session: watch::Receiver<Option<Connection>>,
     _serving: JoinSet<()>,
     _certificate: TempDir,
@@ -48,12 +54,20 @@ struct HostileDirectory {
 
 impl HostileDirectory {
     /// Starts it with an honest bob, and alice's peer, who has not talked to him.
-    async fn with_alice(bob: &IdentityKey) -> (Self, TestPeer) {
+    pub(crate) async fn with_alice(bob: &IdentityKey) -> (Self, TestPeer) {
         let folder = tempfile::tempdir().unwrap();
         let certificate = DirectoryCertificate::load_or_create(folder.path()).unwrap();
         let endpoint = Endpoint::directory("127.0.0.1:0".parse().unwrap(), &certificate, Network::default()).unwrap();
         let place = Place { address: endpoint.local_address().unwrap(), fingerprint: certificate.fingerprint() };
-        let lies = Lies { bob: identity_of(bob), delivered: Vec::new(), dialled: false, prekey: None };
+        let lies = Lies {
+            bob: identity_of(bob),
+            delivered: Vec::new(),
+            dialled: false,
+            prekey: None,
+            friends: Vec::new(),
+            befriended: FriendState::Asked,
+            blocked: Vec::new(),
+        };
         let lies = Arc::new(Mutex::new(lies));
         let (sessions, session) = watch::channel(None);
         let mut serving = JoinSet::new();
@@ -63,17 +77,17 @@ impl HostileDirectory {
     }
 
     /// What it says of bob from now on.
-    fn says(&self, change: impl FnOnce(&mut Identity)) {
+    pub(crate) fn says(&self, change: impl FnOnce(&mut Identity)) {
         change(&mut self.lies.lock().unwrap().bob);
     }
 
     /// How many envelopes of alice's it was given.
-    fn carried(&self) -> usize {
+    pub(crate) fn carried(&self) -> usize {
         self.lies.lock().unwrap().delivered.len()
     }
 
     /// Seals a text to alice as somebody else would.
-    fn sealed(&self, sender: &IdentityKey, alice: &TestPeer, text: &str) -> Envelope {
+    pub(crate) fn sealed(&self, sender: &IdentityKey, alice: &TestPeer, text: &str) -> Envelope {
         self.numbered(sender, alice, text, 1)
     }
 
@@ -94,19 +108,32 @@ impl HostileDirectory {
     }
 
     /// Delivers an envelope under bob's name.
-    async fn delivers_as_bob(&self, envelope: Envelope) -> PushReply {
+    pub(crate) async fn delivers_as_bob(&self, envelope: Envelope) -> PushReply {
         self.pushes(DirectoryPush::Delivery(Box::new(Delivery { from: name("bob"), envelope }))).await
     }
 
-    async fn pushes(&self, push: DirectoryPush) -> PushReply {
+    pub(crate) async fn pushes(&self, push: DirectoryPush) -> PushReply {
+        self.answer_to(push).await.unwrap()
+    }
+
+    pub(crate) async fn answer_to(&self, push: DirectoryPush) -> PushAnswer {
         let session = self.session.borrow().clone().expect("alice is here");
-        let answer: PushAnswer = in_time(session.request(&push)).await.unwrap();
-        answer.unwrap()
+        in_time(session.request(&push)).await.unwrap()
+    }
+
+    /// Waits until alice has published a prekey.
+    pub(crate) async fn can_seal(&self) {
+        in_time(async {
+            while self.lies.lock().unwrap().prekey.is_none() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 }
 
 /// What a receipt says; `None` when the message was left.
-fn said(reply: PushReply) -> Option<ReceiptKind> {
+pub(crate) fn said(reply: PushReply) -> Option<ReceiptKind> {
     match reply {
         PushReply::Receipt(signed) => {
             receipt::verify(&signed).unwrap();
@@ -172,25 +199,36 @@ fn reply(request: DirectoryRequest, lies: &mut Lies) -> DirectoryReply {
             lies.dialled = true;
             DirectoryReply::Done
         }
+        DirectoryRequest::Friends { .. } => DirectoryReply::Friends { friends: lies.friends.clone(), more: false },
+        DirectoryRequest::Befriend { .. } => DirectoryReply::Friendship(lies.befriended),
+        DirectoryRequest::Blocked { .. } => DirectoryReply::Names { names: lies.blocked.clone(), more: false },
+        DirectoryRequest::Block { name } => {
+            lies.blocked.push(name);
+            DirectoryReply::Done
+        }
+        DirectoryRequest::Unblock { name } => {
+            lies.blocked.retain(|blocked| *blocked != name);
+            DirectoryReply::Done
+        }
         _ => DirectoryReply::Done,
     }
 }
 
 /// What an honest directory would say of somebody called bob with this key.
-fn identity_of(key: &IdentityKey) -> Identity {
+pub(crate) fn identity_of(key: &IdentityKey) -> Identity {
     let prekey = Some(prekey_of(key, now_millis().plus_millis(3_600_000)));
-    Identity { name: name("bob"), key: key.public(), prekey, online: true }
+    Identity { name: name("bob"), key: key.public(), prekey, online: true, accepts: true }
 }
 
 fn prekey_of(key: &IdentityKey, expires: UnixMillis) -> SignedPrekey {
     PrekeySecret::generate(&mut OsRandom).publish(key, &name("bob"), expires)
 }
 
-fn new_key() -> IdentityKey {
+pub(crate) fn new_key() -> IdentityKey {
     IdentityKey::generate(&mut OsRandom)
 }
 
-async fn try_to_say(alice: &TestPeer, text: &str) -> Result<Vec<Event>, Failure> {
+pub(crate) async fn try_to_say(alice: &TestPeer, text: &str) -> Result<Vec<Event>, Failure> {
     alice.ask(Command::Message { to: name("bob"), text: text.to_owned() }).await
 }
 

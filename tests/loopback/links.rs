@@ -2,18 +2,19 @@
 
 use std::fs;
 
+use qchat::peer::handle::Command;
 use qchat::seal::digest::HashTree;
 use qchat::storage::partial_file::Collision;
-use qchat::transport::connection::Connection;
+use qchat::transport::connection::{Connection, TransportError};
 use qchat::wire::account::LoginKind;
 use qchat::wire::catalog::{Entry, EntryKind, Scope};
 use qchat::wire::chunk;
 use qchat::wire::directory::{DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{FileDigest, FileSize};
-use qchat::wire::refusal::CloseCode;
+use qchat::wire::refusal::{CloseCode, Refusal};
 use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, PeerRequest, ReceivedAnswer};
 
-use crate::world::{RawClient, TestDirectory, TestPeer, content, file_name, in_time};
+use crate::world::{ERRAND, RawClient, TestDirectory, TestPeer, content, file_name, in_time, name};
 
 /// The content of every file that carol has: a single group, which needs no tree.
 const FILE: &[u8] = b"one group";
@@ -147,7 +148,7 @@ async fn what_is_not_shared_stays_so_over_a_link_of_the_other_direction() {
     // Alice fetched it and shares nothing: it is not hers to give.
     let fetch = PeerRequest::Fetch(Fetch { digest: carol.digest, part: FetchPart::Groups { first: 0, count: 1 } });
     let answer: FetchAnswer = in_time(link.request(&fetch)).await.unwrap();
-    assert_eq!(answer.unwrap_err(), qchat::wire::refusal::Refusal::UnknownFile);
+    assert_eq!(answer.unwrap_err(), Refusal::UnknownFile);
 }
 
 #[tokio::test]
@@ -162,4 +163,33 @@ async fn a_peer_that_was_started_again_is_dialled_again() {
     let (path, _) = alice.get("bob", "two", Collision::Refuse).await.unwrap();
     assert_eq!(fs::read(path).unwrap(), FILE);
     drop(bob);
+}
+
+/// How a connection has ended.
+async fn end_of(connection: &Connection) -> CloseCode {
+    match in_time(connection.closed()).await {
+        TransportError::Closed(code) => code,
+        other => panic!("it was not closed but {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn to_somebody_who_is_blocked_a_peer_looks_as_if_it_had_left() {
+    let directory = TestDirectory::start();
+    let alice = TestPeer::join(&directory, "alice").await;
+    let (bob, carol) = (
+        RawClient::registered(&directory, "bob", ERRAND).await,
+        RawClient::registered(&directory, "carol", ERRAND).await,
+    );
+    alice.allow("bob").await;
+    alice.allow("carol").await;
+    let (to_bob, to_carol) = (bob.dial("alice", alice.key()).await, carol.dial("alice", alice.key()).await);
+    alice.ask(Command::Block { name: name("bob") }).await.unwrap();
+    let blocked = (end_of(&to_bob).await, bob.announce("alice", alice.key()).await.err());
+    assert!(to_carol.is_open(), "nothing happens to carol");
+    let key = alice.key();
+    alice.stop().await;
+    let left = (end_of(&to_carol).await, carol.announce("alice", key).await.err());
+    assert_eq!(blocked, left);
+    assert_eq!(left, (CloseCode::ShuttingDown, Some(Refusal::Offline)));
 }

@@ -5,12 +5,15 @@ mod world;
 
 mod accounts;
 mod chunks;
+mod exclusive;
 mod files;
 mod hostile;
 mod hostile_directory;
+mod hostile_people;
 mod links;
 mod paths;
 mod people;
+mod profiles;
 mod receipts;
 mod redacted;
 mod secrecy;

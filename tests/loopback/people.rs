@@ -40,14 +40,17 @@ async fn two_people_chat() {
     assert_eq!(bob.next_line().await, line("alice", "hello bob"));
     bob.say("alice", "Grüße\nin two lines").await;
     assert_eq!(alice.next_line().await, line("bob", "Grüße\nin two lines"));
-    assert_eq!(alice.ask(Command::Who).await.unwrap().len(), 2);
+    assert_eq!(alice.ask(Command::Who { recent: false, pattern: String::new() }).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn what_is_said_meanwhile_arrives_once_and_in_order() {
     let directory = TestDirectory::start();
     let alice = TestPeer::join(&directory, "alice").await;
-    let bobs = TestPeer::join(&directory, "bob").await.stop().await;
+    let bob = TestPeer::join(&directory, "bob").await;
+    // Of a stranger fewer would wait.
+    bob.say("alice", "go on").await;
+    let bobs = bob.stop().await;
     for number in 0..20 {
         alice.say("bob", &number.to_string()).await;
     }
@@ -78,7 +81,7 @@ async fn a_second_peer_takes_over_and_the_first_stays_away() {
     // The other machine does not have the secret of the first one's prekey, so it has published its own.
     bob.say("alice", "where are you?").await;
     assert_eq!(second.next_line().await, line("bob", "where are you?"));
-    assert_eq!(bob.ask(Command::Who).await.unwrap().len(), 2);
+    assert_eq!(bob.ask(Command::Who { recent: false, pattern: String::new() }).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

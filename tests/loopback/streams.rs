@@ -16,6 +16,7 @@ use qchat::wire::account::{Identity, LoggedIn, LoginKind};
 use qchat::wire::codec;
 use qchat::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest};
 use qchat::wire::ids::{Epoch, PeerName};
+use qchat::wire::people::{Audience, FriendState, Person, Presence};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -82,7 +83,7 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
             waiting: 0,
             observe: None,
         }),
-        DirectoryRequest::Who { .. } => DirectoryReply::People { names: vec![name("bob")], more: false },
+        DirectoryRequest::Who { .. } => DirectoryReply::People { people: vec![person("bob")], more: false },
         DirectoryRequest::Identify { name } => DirectoryReply::Identity(Box::new(identity_of(name.clone(), bob))),
         DirectoryRequest::Find { .. } => DirectoryReply::Entries { found: Vec::new(), more: false },
         DirectoryRequest::Missing { .. } => DirectoryReply::Missing { messages: Vec::new() },
@@ -99,7 +100,19 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
         | DirectoryRequest::AnswerKeyRequest { .. }
         | DirectoryRequest::ChangePassword { .. }
         | DirectoryRequest::DeleteAccount { .. }
+        | DirectoryRequest::SetPresence(_)
+        | DirectoryRequest::Watch { .. }
+        | DirectoryRequest::Block { .. }
+        | DirectoryRequest::Unblock { .. }
+        | DirectoryRequest::Unfriend { .. }
+        | DirectoryRequest::PutOff { .. }
+        | DirectoryRequest::SetAudience(_)
         | DirectoryRequest::EndOtherSessions => DirectoryReply::Done,
+        DirectoryRequest::Friends { .. } => DirectoryReply::Friends { friends: Vec::new(), more: false },
+        DirectoryRequest::Blocked { .. } => DirectoryReply::Names { names: Vec::new(), more: false },
+        DirectoryRequest::Audience => DirectoryReply::Audience(Audience::Everyone),
+        DirectoryRequest::Announce(_) => DirectoryReply::Announced { to_everyone: true },
+        DirectoryRequest::Befriend { .. } => DirectoryReply::Friendship(FriendState::Asked),
         DirectoryRequest::Invite | DirectoryRequest::Sessions => panic!("nobody asks this here"),
         DirectoryRequest::Dial(_) => panic!("nobody is dialled here"),
     })
@@ -108,7 +121,7 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
 fn identity_of(name: PeerName, key: &IdentityKey) -> Identity {
     let expires = now_millis().plus_millis(60_000);
     let prekey = Some(PrekeySecret::generate(&mut OsRandom).publish(key, &name, expires));
-    Identity { name, key: key.public(), prekey, online: true }
+    Identity { name, key: key.public(), prekey, online: true, accepts: true }
 }
 
 #[tokio::test]
@@ -118,7 +131,10 @@ async fn every_request_of_a_real_peer_has_a_stream_of_its_own() {
     let machine = Machine::new(directory.place, "alice");
     let alice = machine.start(LoginKind::Resident, Some(PASSWORD), true).await.unwrap();
 
-    assert_eq!(alice.ask(Command::Who).await.unwrap(), [Event::Person { name: name("bob") }]);
+    assert_eq!(
+        alice.ask(Command::Who { recent: false, pattern: String::new() }).await.unwrap(),
+        [Event::Person { name: name("bob"), presence: Presence::Online, last_seen: None }]
+    );
     alice.say("bob", "the first").await;
     alice.say("bob", "the second, sealed to the same prekey").await;
     alice.ask(Command::Find { pattern: "anything".to_owned() }).await.unwrap();
@@ -130,11 +146,14 @@ async fn every_request_of_a_real_peer_has_a_stream_of_its_own() {
     let mut kinds: Vec<_> = requests.iter().map(kind_of).collect();
     assert_eq!(kinds[0], "login");
     kinds.sort_unstable();
-    // She identifies bob twice: to pin his key, and to fetch the prekey. The grants are compared with her own at login.
+    // She identifies bob twice: to pin his key, and to fetch the prekey. Grants, blocks and friends are compared with her own at login,
+    // and the directory is told whom she follows.
     let expected = [
+        "blocked",
         "deliver",
         "deliver",
         "find",
+        "friends",
         "grants",
         "identify",
         "identify",
@@ -142,7 +161,13 @@ async fn every_request_of_a_real_peer_has_a_stream_of_its_own() {
         "publish",
         "put prekey",
         "unpublish",
+        "watch",
         "who",
     ];
     assert_eq!(kinds, expected);
+}
+
+/// Somebody who is here, in a listing.
+fn person(text: &str) -> Person {
+    Person { name: name(text), presence: Presence::Online, last_seen: None }
 }

@@ -446,12 +446,18 @@ impl RawClient {
 
     /// Has a dial announced to somebody who allows it, without the relay.
     pub(crate) async fn announce(&self, to: &str, key: PeerKey) -> Result<DialGranted, Refusal> {
-        self.ask_for_dial(to, key, false).await
+        self.ask_for_dial(to, key, Purpose::Talk, false).await
     }
 
-    /// Asks for a dial to talk, also through the relay if that is said.
-    pub(crate) async fn ask_for_dial(&self, to: &str, key: PeerKey, relay: bool) -> Result<DialGranted, Refusal> {
-        let request = DialRequest { to: name(to), key, purpose: Purpose::Talk, candidates: Some(Vec::new()), relay };
+    /// Asks for a dial, also through the relay if that is said.
+    pub(crate) async fn ask_for_dial(
+        &self,
+        to: &str,
+        key: PeerKey,
+        purpose: Purpose,
+        relay: bool,
+    ) -> Result<DialGranted, Refusal> {
+        let request = DialRequest { to: name(to), key, purpose, candidates: Some(Vec::new()), relay };
         match self.ask(DirectoryRequest::Dial(request)).await? {
             DirectoryReply::DialGranted(granted) => Ok(granted),
             other => panic!("a dial was answered with {other:?}"),
@@ -547,6 +553,18 @@ pub(crate) fn kind_of(request: &DirectoryRequest) -> &'static str {
         DirectoryRequest::DeleteAccount { .. } => "delete account",
         DirectoryRequest::Sessions => "sessions",
         DirectoryRequest::EndOtherSessions => "end other sessions",
+        DirectoryRequest::SetPresence(_) => "set presence",
+        DirectoryRequest::Watch { .. } => "watch",
+        DirectoryRequest::Announce(_) => "announce",
+        DirectoryRequest::Block { .. } => "block",
+        DirectoryRequest::Unblock { .. } => "unblock",
+        DirectoryRequest::Blocked { .. } => "blocked",
+        DirectoryRequest::Befriend { .. } => "befriend",
+        DirectoryRequest::Unfriend { .. } => "unfriend",
+        DirectoryRequest::PutOff { .. } => "put off",
+        DirectoryRequest::Friends { .. } => "friends",
+        DirectoryRequest::SetAudience(_) => "set audience",
+        DirectoryRequest::Audience => "audience",
     }
 }
 

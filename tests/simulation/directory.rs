@@ -256,6 +256,7 @@ impl Directory {
                 key: self.tables.account_key(&name).ok_or(Refusal::UnknownName)?,
                 prekey: self.tables.account_prekey(&name).cloned(),
                 online: self.sessions.contains_key(&name),
+                accepts: true,
                 name,
             }))),
             DirectoryRequest::Deliver { to, envelope } => {

@@ -1,7 +1,8 @@
 //! One directory and five peers in one thread, with a virtual clock and seeded faults, made of the machines that the
 //! program is made of: `protocol::{conversation, lanes, mailbox, prekeys}` on tables in memory. The auditor judges.
 //!
-//! And, in `nat*.rs`, two peers with `protocol::rendezvous` behind NATs, with a relay.
+//! And, in `nat*.rs`, two peers with `protocol::rendezvous` behind NATs, with a relay; in `presence.rs`, thousands of
+//! people who come and go at `protocol::presence`.
 //!
 //! A failure prints its seed and the last events. By hand:
 //!
@@ -29,5 +30,6 @@ mod weather;
 mod world;
 
 mod nat_runs;
+mod presence;
 mod regressions;
 mod runs;

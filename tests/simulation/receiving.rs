@@ -45,9 +45,11 @@ impl Peer {
                 self.came(scene, self.people[&sender].clone(), message, reply);
             }
             PeerRequest::Receipts(receipts) => self.write(scene, Work::TakeReceipts { receipts, reply }),
-            PeerRequest::Nominate | PeerRequest::Fetch(_) | PeerRequest::Received { .. } => {
-                unreachable!("no files here")
-            }
+            PeerRequest::Nominate
+            | PeerRequest::Fetch(_)
+            | PeerRequest::Received { .. }
+            | PeerRequest::Profile(_)
+            | PeerRequest::Exclusive(_) => unreachable!("messages only"),
         }
     }
 

@@ -3,7 +3,7 @@
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
-use crate::cli::args::{Admin, AdminAction, SessionsAction, UserAction};
+use crate::cli::operator_args::{Admin, AdminAction, SessionsAction, UserAction};
 use crate::cli::output::Output;
 use crate::cli::settings::data_folder;
 use crate::cli::sizes;

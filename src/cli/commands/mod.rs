@@ -7,6 +7,7 @@ mod identity;
 mod look_back;
 mod peer;
 mod serve;
+mod settling;
 mod verb;
 
 use std::process::ExitCode;

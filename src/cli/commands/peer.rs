@@ -1,19 +1,20 @@
 //! `qchat peer`: a person's program. Typed lines become commands; what happens appears above the line being typed.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::settling::{Settling, Step};
 use super::stop_signal;
 use crate::cli::activity_log::ActivityLog;
 use crate::cli::args;
-use crate::cli::editor::{self, Names, TerminalSettings};
+use crate::cli::editor::{self, Names, Prompt, TerminalSettings, Typed};
 use crate::cli::entrance::{self, Purpose};
 use crate::cli::exit;
 use crate::cli::local_socket::LocalSocket;
@@ -21,11 +22,12 @@ use crate::cli::notices::Notices;
 use crate::cli::output::{Output, is_read_by_a_person};
 use crate::cli::prompt::can_ask;
 use crate::cli::settings::Settings;
+use crate::cli::windows::{Windows, goes_to};
 use crate::cli::words::{self, Line};
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, PeerHandle};
-use crate::wire::ids::MessageId;
+use crate::wire::ids::{MessageId, PeerName};
 
 /// Runs a peer until its user quits, its input ends, or a newer login takes over.
 pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Failure> {
@@ -42,11 +44,13 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
     let is_terminal = can_ask() && is_read_by_a_person();
     let edits_lines = is_terminal && !args.plain && !output.is_json();
     let _terminal = TerminalSettings::keep();
+    let windows = Windows::default();
+    let prompt = Prompt::new(windows.prompt(&settings.user));
     let mut input = JoinSet::new();
     let lines = if edits_lines {
         let history = settings.home.profile_folder(fingerprint, &settings.user).join("typed");
         names.add(handle.contacts().await?);
-        editor::lines(&settings.user, history, names.clone(), output)?
+        editor::lines(prompt.clone(), history, names.clone(), output)?
     } else {
         plain_lines(&mut input)
     };
@@ -59,6 +63,10 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
         names,
         edits_lines,
         log,
+        user: settings.user,
+        windows,
+        prompt,
+        settling: None,
         notices: Notices::default(),
         is_connected: true,
         shown_early: HashSet::new(),
@@ -125,7 +133,7 @@ async fn first_to_end(
 }
 
 /// Lines of a program or file.
-fn plain_lines(input: &mut JoinSet<()>) -> mpsc::Receiver<String> {
+fn plain_lines(input: &mut JoinSet<()>) -> mpsc::Receiver<Typed> {
     let (sender, lines) = mpsc::channel(16);
     input.spawn(async move {
         let mut stdin = BufReader::new(tokio::io::stdin());
@@ -133,7 +141,7 @@ fn plain_lines(input: &mut JoinSet<()>) -> mpsc::Receiver<String> {
         while stdin.read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
             let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
             line.clear();
-            if sender.send(text).await.is_err() {
+            if sender.send(Typed { line: text, settled: None }).await.is_err() {
                 return;
             }
         }
@@ -151,6 +159,13 @@ struct Face {
     names: Names,
     edits_lines: bool,
     log: Option<ActivityLog>,
+    /// Whose peer it is.
+    user: PeerName,
+    /// To whom a plain line goes.
+    windows: Windows,
+    prompt: Prompt,
+    /// The conversation that is being opened or closed.
+    settling: Option<Settling>,
     /// What a person is told of the states of their messages.
     notices: Notices,
     is_connected: bool,
@@ -169,7 +184,7 @@ const UNSHOWN_PAUSE: Duration = Duration::from_secs(5);
 impl Face {
     async fn live(
         mut self,
-        mut lines: mpsc::Receiver<String>,
+        mut lines: mpsc::Receiver<Typed>,
         mut events: broadcast::Receiver<Event>,
     ) -> Result<(), Failure> {
         self.show_waiting().await?;
@@ -177,21 +192,19 @@ impl Face {
         loop {
             let due = self.notices.deadline();
             tokio::select! {
-                line = lines.recv() => match line.map(|line| words::parse(&line, &self.folder)) {
-                    Some(Ok(Line::Run(command))) => self.run(command).await,
-                    Some(Ok(Line::Inbox)) => self.inbox().await?,
-                    Some(Ok(Line::Help)) if self.output.is_json() => self.output.warning(&words::help()),
-                    Some(Ok(Line::Help)) => self.output.line(&words::help()),
-                    Some(Ok(Line::Empty)) => {}
-                    Some(Err(failure)) => self.output.failure(&failure),
-                    Some(Ok(Line::Quit)) | None => return self.leave(events).await,
-                },
+                typed = lines.recv(), if self.settling.is_none() => {
+                    let goes_on = match typed {
+                        Some(typed) => self.take_line(typed).await?,
+                        None => false,
+                    };
+                    if !goes_on {
+                        return self.leave(events).await;
+                    }
+                }
+                row = Settling::next_row(&mut self.settling) => self.settle(row, &mut events).await?,
                 event = events.recv() => match event {
                     Ok(event) => self.show(event).await?,
-                    Err(RecvError::Lagged(missed)) => {
-                        self.log(|log| log.note_overrun(missed));
-                        self.show_waiting().await?;
-                    }
+                    Err(RecvError::Lagged(missed)) => self.catch_up_after(missed).await?,
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 () = until(due) => self.tell_what_is_due(),
@@ -200,6 +213,102 @@ impl Face {
                 () = stop_signal() => return Err(Failure::new(FailureKind::Interrupted, "stopped")),
             }
         }
+    }
+
+    /// Does what a line says. Says `false` when it was the last one.
+    async fn take_line(&mut self, Typed { line, settled }: Typed) -> Result<bool, Failure> {
+        match words::parse(&line, &self.folder, self.windows.open()) {
+            Ok(Line::Run(command)) => self.run(command).await,
+            Ok(Line::Query { to, exclusive }) => {
+                let steps = self.windows.to_open(&to, exclusive).into();
+                self.begin_settling(steps, Some((to, exclusive)), settled).await;
+            }
+            Ok(Line::Close) => match self.windows.close() {
+                Ok(step) => self.begin_settling(step.into_iter().collect(), None, settled).await,
+                Err(failure) => self.output.failure(&failure),
+            },
+            Ok(Line::Inbox) => self.inbox().await?,
+            Ok(Line::Help) if self.output.is_json() => self.output.warning(&words::help()),
+            Ok(Line::Help) => self.output.line(&words::help()),
+            Ok(Line::Empty) => {}
+            Ok(Line::Quit) => return Ok(false),
+            Err(failure) => {
+                self.output.failure(&failure);
+                if words::is_query(&line) {
+                    self.leave_window();
+                }
+            }
+        }
+        self.show_prompt();
+        Ok(true)
+    }
+
+    /// Begins to open a conversation with somebody, or to close one.
+    async fn begin_settling(
+        &mut self,
+        steps: VecDeque<Command>,
+        then: Option<(PeerName, bool)>,
+        settled: Option<oneshot::Sender<()>>,
+    ) {
+        self.show_prompt();
+        self.settling = Settling::begin(&self.handle, steps, then, settled).await;
+    }
+
+    /// Goes on with that as the peer says.
+    async fn settle(&mut self, row: Option<Event>, events: &mut broadcast::Receiver<Event>) -> Result<(), Failure> {
+        let Some(settling) = self.settling.take() else { return Ok(()) };
+        // Dropped at the end, when the prompt is known.
+        let _settled = match settling.advance(row, &self.handle).await {
+            Step::On(settling) => {
+                self.settling = Some(settling);
+                None
+            }
+            Step::Done(then, settled) => {
+                // What the peer told before it was done comes first: perhaps it is over already.
+                self.catch_up(events).await?;
+                if let Some((to, exclusive)) = then
+                    && self.windows.enter(to.clone(), exclusive)
+                {
+                    self.output.talk(&goes_to(&to));
+                }
+                settled
+            }
+            Step::Failed(failure, settled) => {
+                self.output.failure(&failure);
+                self.leave_window();
+                settled
+            }
+        };
+        self.show_prompt();
+        Ok(())
+    }
+
+    /// Shows what has been told up to now.
+    async fn catch_up(&mut self, events: &mut broadcast::Receiver<Event>) -> Result<(), Failure> {
+        loop {
+            match events.try_recv() {
+                Ok(event) => self.show(event).await?,
+                Err(TryRecvError::Lagged(missed)) => self.catch_up_after(missed).await?,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+
+    /// Shows messages of which the events were missed.
+    async fn catch_up_after(&mut self, missed: u64) -> Result<(), Failure> {
+        self.log(|log| log.note_overrun(missed));
+        self.show_waiting().await
+    }
+
+    /// What was to go to one person must not go to another.
+    fn leave_window(&mut self) {
+        if let Some(to) = self.windows.leave() {
+            self.output.talk(&format!("* what you type does not go to {to} any more"));
+        }
+    }
+
+    fn show_prompt(&self) {
+        self.prompt.set(self.windows.prompt(&self.user));
     }
 
     /// A script's commands are finished first; a person who quits does not want to wait.
@@ -234,10 +343,12 @@ impl Face {
     async fn run(&mut self, command: Command) {
         let lists = matches!(
             command,
-            Command::Who
+            Command::Who { .. }
                 | Command::Find { .. }
                 | Command::Shared
                 | Command::Allowed
+                | Command::Blocked
+                | Command::Friends
                 | Command::Offers
                 | Command::History { .. }
         );
@@ -314,6 +425,10 @@ impl Face {
         if self.show_message(&event, false).await?.is_none() && !self.is_passed_over(&event) {
             self.output.event(&event);
         }
+        if let Some(said) = self.windows.notice(&event) {
+            self.output.talk(&said);
+        }
+        self.show_prompt();
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 
 use super::stop_signal;
-use crate::cli::args::Serve;
+use crate::cli::operator_args::Serve;
 use crate::cli::output::Output;
 use crate::cli::settings::data_folder;
 use crate::directory::gate::Limits;

@@ -7,10 +7,11 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot};
 
 use super::stop_signal;
-use crate::cli::args::{self, AccountAction, Verb};
+use crate::cli::args::{self, AccountAction, Shown, Verb};
 use crate::cli::entrance::{self, Purpose};
 use crate::cli::local_socket::LocalPeer;
 use crate::cli::output::Output;
+use crate::cli::profiles;
 use crate::cli::prompt;
 use crate::cli::settings::Settings;
 use crate::cli::words;
@@ -20,7 +21,9 @@ use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::Command;
 use crate::storage::partial_file::Collision;
+use crate::wire::ids::PeerName;
 use crate::wire::limits::TEXT_BYTES_MAX;
+use crate::wire::people::Presence;
 
 /// Runs a verb to its end, or until the user stops it.
 pub(super) async fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
@@ -35,7 +38,9 @@ pub(super) async fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
 /// The commands that a verb comes to, and who gives them.
 fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
     Ok(match verb {
-        Verb::Who(args) => (vec![Command::Who], args.login),
+        Verb::Who(args) => (vec![Command::Who { recent: args.hour, pattern: args.text }], args.login),
+        Verb::Presence(args) => (vec![Command::SetPresence { presence: shown(args.shown) }], args.login),
+        Verb::Broadcast(args) => (vec![Command::Broadcast { text: text(&args.text)? }], args.login),
         Verb::Status(args) => (vec![Command::Status], args.login),
         Verb::Find(args) => (vec![Command::Find { pattern: args.pattern }], args.login),
         Verb::Shared(args) => (vec![Command::Shared], args.login),
@@ -65,7 +70,19 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         Verb::Allow(args) => (vec![Command::Allow { to: args.name, term: args.term }], args.login),
         Verb::Deny(args) => (vec![Command::Deny { to: args.name }], args.login),
         Verb::Allowed(args) => (vec![Command::Allowed], args.login),
+        Verb::Friend(args) if args.later => (vec![Command::PutOff { name: args.name }], args.login),
+        Verb::Friend(args) => (vec![Command::Befriend { name: args.name }], args.login),
+        Verb::Unfriend(args) => (vec![Command::Unfriend { name: args.name }], args.login),
+        Verb::Friends(args) => (vec![Command::Friends], args.login),
+        Verb::Block(args) => (vec![Command::Block { name: args.name }], args.login),
+        Verb::Unblock(args) => (vec![Command::Unblock { name: args.name }], args.login),
+        Verb::Blocked(args) => (vec![Command::Blocked], args.login),
+        Verb::Privacy(args) => {
+            let command = args.audience.map_or(Command::Privacy, |audience| Command::SetPrivacy { audience });
+            (vec![command], args.login)
+        }
         Verb::Invite(args) => (vec![Command::Invite { name: args.name }], args.login),
+        Verb::Profile(args) => profile(args)?,
         Verb::Account(args) => account(args.action)?,
         Verb::Admin(_)
         | Verb::Inbox(_)
@@ -80,6 +97,36 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
     })
+}
+
+fn shown(shown: Shown) -> Presence {
+    match shown {
+        Shown::Online => Presence::Online,
+        Shown::Away => Presence::Away,
+        Shown::Busy => Presence::Busy,
+    }
+}
+
+/// What is asked of a profile, or changed in our own.
+fn profile(args: args::Profile) -> Result<(Vec<Command>, args::Login), Failure> {
+    let args::Profile { words, via, picture_to, login } = args;
+    let usage = |text: &str| Failure::new(FailureKind::Usage, text);
+    let command = match words.as_slice() {
+        [word, ..] if word == "edit" && (via.is_some() || picture_to.is_some()) => {
+            return Err(usage("--via and --picture-to are for looking at a profile, not for changing yours"));
+        }
+        [word, part @ ..] if word == "edit" => {
+            let (field, value) = part.split_first().ok_or_else(profiles::no_field)?;
+            profiles::edit(field, &value.join(" "), &absolute(PathBuf::from("."))?)?
+        }
+        [] | [_] => {
+            let name = words.first().map(|name| PeerName::parse(name)).transpose();
+            let name = name.map_err(|error| usage(&error.to_string()))?;
+            Command::Profile { name, via, picture_to: picture_to.map(absolute).transpose()? }
+        }
+        [_, ..] => return Err(usage("one name at a time").hint("`qchat profile edit FIELD VALUE` changes your own")),
+    };
+    Ok((vec![command], login))
 }
 
 /// What is done with the account, after the questions that it needs.
@@ -258,6 +305,8 @@ fn is_talk(event: &Event) -> bool {
             | Event::Offered { .. }
             | Event::Note { .. }
             | Event::Asked { .. }
+            | Event::PresenceSet { .. }
+            | Event::Announced { .. }
             | Event::Connected { .. }
             | Event::Sent { .. }
             | Event::KeyChanged { .. }

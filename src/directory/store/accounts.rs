@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::sqlite::{account_key, column, decoded, encoded, one, parsed, refused};
-use super::{Account, StoreError, grants, returned};
+use super::{Account, Parted, StoreError, grants, people, returned};
 use crate::protocol::lockout::{Remembered, Source};
 use crate::protocol::source::SourcePrefix;
 use crate::wire::ids::{PeerKey, PeerName, UnixMillis};
@@ -71,19 +71,20 @@ pub(super) fn delete_account(
     name: &PeerName,
     key: Option<PeerKey>,
     now: UnixMillis,
-) -> Result<Vec<PeerName>, StoreError> {
+) -> Result<Parted, StoreError> {
     match (account_key(sql, name)?, key) {
         (None, _) => return refused(Refusal::UnknownName),
         (Some(current), Some(key)) if current != key => return refused(Refusal::SessionEnded),
         (Some(_), _) => {}
     }
+    let friends = people::forget(sql, name)?;
     let senders = returned::give_all_back(sql, name, now)?;
     sql.execute("DELETE FROM account WHERE name = ?1", [name.as_str()])?; // and with it all that refers to it
     sql.execute(
         "INSERT OR REPLACE INTO deleted_name (name, deleted_at) VALUES (?1, ?2)",
         params![name.as_str(), now.0.cast_signed()],
     )?;
-    Ok(senders)
+    Ok(Parted { senders, friends })
 }
 
 pub(super) fn invite(
@@ -112,7 +113,7 @@ pub(super) fn replace_key(
     old: PeerKey,
     new: PeerKey,
     now: UnixMillis,
-) -> Result<Vec<PeerName>, StoreError> {
+) -> Result<Parted, StoreError> {
     let replaced = sql.execute(
         "UPDATE account SET key = ?3 WHERE name = ?1 AND key = ?2 AND disabled = 0",
         params![name.as_str(), old.as_bytes(), new.as_bytes()],
@@ -120,14 +121,20 @@ pub(super) fn replace_key(
     if replaced == 0 {
         return refused(Refusal::Busy);
     }
-    grants::forget(sql, name)?;
-    sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
+    let friends = forget(sql, name)?;
     sql.execute("DELETE FROM key_change WHERE name = ?1 AND old_key = ?2", params![name.as_str(), new.as_bytes()])?;
     sql.execute(
         "INSERT OR REPLACE INTO key_change (name, old_key, replaced_at) VALUES (?1, ?2, ?3)",
         params![name.as_str(), old.as_bytes(), now.0.cast_signed()],
     )?;
-    returned::give_back(sql, name, new, now)
+    Ok(Parted { senders: returned::give_back(sql, name, new, now)?, friends })
+}
+
+/// Forgets what was the old key's, and says who were its friends.
+fn forget(sql: &Connection, name: &PeerName) -> Result<Vec<PeerName>, StoreError> {
+    grants::forget(sql, name)?;
+    sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
+    people::forget(sql, name)
 }
 
 pub(super) fn replaced_at(sql: &Connection, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError> {
@@ -142,19 +149,18 @@ pub(super) fn take_back(
     key: PeerKey,
     since: UnixMillis,
     now: UnixMillis,
-) -> Result<Vec<PeerName>, StoreError> {
+) -> Result<Parted, StoreError> {
     let Some(at) = replaced_at(sql, name, key)?.filter(|at| *at >= since) else {
         return refused(Refusal::PasswordNeeded);
     };
     sql.execute("UPDATE account SET key = ?2 WHERE name = ?1", params![name.as_str(), key.as_bytes()])?;
-    grants::forget(sql, name)?;
-    sql.execute("DELETE FROM prekey WHERE name = ?1", [name.as_str()])?;
+    let friends = forget(sql, name)?;
     // This key is the account's again; those that came after it were not its owner's.
     sql.execute(
         "DELETE FROM key_change WHERE name = ?1 AND replaced_at >= ?2",
         params![name.as_str(), at.0.cast_signed()],
     )?;
-    returned::give_back(sql, name, key, now)
+    Ok(Parted { senders: returned::give_back(sql, name, key, now)?, friends })
 }
 
 pub(super) fn keep_lockout(sql: &Connection, change: &Remembered) -> Result<(), StoreError> {

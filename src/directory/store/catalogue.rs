@@ -37,6 +37,13 @@ pub(super) fn publish(sql: &Connection, owner: &PeerName, entry: &Entry, now: Un
     Ok(())
 }
 
+/// The rule of `protocol::people::Relation::is_open` for what somebody publishes: whether ?3 may see its owner.
+const IN_SIGHT: &str = "(owner = ?3 OR (
+        NOT EXISTS (SELECT 1 FROM block WHERE block.blocker = share.owner AND block.blocked = ?3)
+        AND ((SELECT audience FROM account WHERE account.name = share.owner) = 'everyone'
+            OR (EXISTS (SELECT 1 FROM friend WHERE friend.name = share.owner AND friend.other = ?3)
+                AND EXISTS (SELECT 1 FROM friend WHERE friend.name = ?3 AND friend.other = share.owner)))))";
+
 /// Whether an owner publishes a file of this digest, and under no name with a hidden address.
 pub(super) fn publishes_openly(sql: &Connection, owner: &PeerName, digest: FileDigest) -> Result<bool, StoreError> {
     let hidden = "SELECT max(hides_address) FROM share INDEXED BY share_by_digest WHERE digest = ?1 AND owner = ?2";
@@ -44,26 +51,34 @@ pub(super) fn publishes_openly(sql: &Connection, owner: &PeerName, digest: FileD
     Ok(hidden.flatten() == Some(false))
 }
 
-pub(super) fn find(sql: &Connection, query: &Query, after: Option<&Cursor>, limit: usize) -> Result<Page, StoreError> {
+pub(super) fn find(
+    sql: &Connection,
+    asker: &PeerName,
+    query: &Query,
+    after: Option<&Cursor>,
+    limit: usize,
+) -> Result<Page, StoreError> {
+    let asker = asker.as_str();
     // No name and no owner is empty, so the first page begins after two empty texts.
     let (name, owner) = after.map_or(("", ""), |cursor| (cursor.name.as_str(), cursor.owner.as_str()));
     match query {
         // lower() knows ASCII only, and instr() no wildcards: both are what the query means.
         Query::Substring(pattern) => {
-            let matches = "instr(lower(name), lower(?3)) > 0";
-            page(sql, "share_by_name", matches, params![name, owner, pattern.as_str()], limit)
+            let matches = "instr(lower(name), lower(?4)) > 0";
+            page(sql, "share_by_name", matches, params![name, owner, asker, pattern.as_str()], limit)
         }
         Query::Exact { owner: of, name: exact } => {
-            let matches = "name = ?3 AND owner = ?4";
-            page(sql, "share_by_name", matches, params![name, owner, exact.as_str(), of.as_str()], limit)
+            let matches = "name = ?4 AND owner = ?5";
+            page(sql, "share_by_name", matches, params![name, owner, asker, exact.as_str(), of.as_str()], limit)
         }
         Query::Owner(of) => {
-            let sql_by_owner =
-                format!("SELECT {COLUMNS} FROM share WHERE (name, owner) > (?1, ?2) AND owner = ?3 ORDER BY name");
-            entries(sql, &sql_by_owner, params![name, owner, of.as_str()], limit)
+            let sql_by_owner = format!(
+                "SELECT {COLUMNS} FROM share WHERE (name, owner) > (?1, ?2) AND owner = ?4 AND {IN_SIGHT} ORDER BY name"
+            );
+            entries(sql, &sql_by_owner, params![name, owner, asker, of.as_str()], limit)
         }
         Query::Digest(digest) => {
-            page(sql, "share_by_digest", "digest = ?3", params![name, owner, digest.as_bytes()], limit)
+            page(sql, "share_by_digest", "digest = ?4", params![name, owner, asker, digest.as_bytes()], limit)
         }
     }
 }
@@ -78,7 +93,7 @@ fn page(
 ) -> Result<Page, StoreError> {
     let query = format!(
         "SELECT {COLUMNS} FROM share INDEXED BY {index}
-         WHERE (name, owner) > (?1, ?2) AND {matches} ORDER BY name, owner"
+         WHERE (name, owner) > (?1, ?2) AND {matches} AND {IN_SIGHT} ORDER BY name, owner"
     );
     entries(sql, &query, values, limit)
 }

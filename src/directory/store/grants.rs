@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::StoreError;
 use super::sqlite::{account_key, column, malformed, one, parsed, refused};
+use super::{StoreError, people};
 use crate::protocol::consent;
 use crate::wire::ids::{PeerKey, PeerName, UnixMillis};
 use crate::wire::limits::GRANTS_PER_ACCOUNT_MAX;
@@ -20,6 +20,9 @@ pub(super) fn allow(
     check_key(sql, granter, key)?;
     if account_key(sql, &grant.to)?.is_none() {
         return refused(Refusal::UnknownName);
+    }
+    if people::relation(sql, granter, &grant.to)?.blocks {
+        return refused(Refusal::YouBlock);
     }
     // A grant to the same person is replaced, and what is over counts no more.
     let others =
@@ -58,17 +61,27 @@ pub(super) fn page(
     rows.collect()
 }
 
-/// What one person allows another now.
+/// What one person allows another now, by a grant or as a friend.
 pub(super) fn valid(
     sql: &Connection,
     granter: &PeerName,
     grantee: &PeerName,
     now: UnixMillis,
 ) -> Result<Option<Allowance>, StoreError> {
+    let relation = people::relation(sql, granter, grantee)?;
+    Ok(consent::allowed(relation, granted(sql, granter, grantee)?, now))
+}
+
+/// What one person has granted another, if it was only until a time that is over, too.
+pub(super) fn granted(
+    sql: &Connection,
+    granter: &PeerName,
+    grantee: &PeerName,
+) -> Result<Option<Allowance>, StoreError> {
     let query = "SELECT allowance, ends_at FROM grants WHERE granter = ?1 AND grantee = ?2";
     let mut statement = sql.prepare_cached(query)?;
     let found = statement.query_row([granter.as_str(), grantee.as_str()], |row| Ok(allowance(row, 0))).optional()?;
-    Ok(found.transpose()?.filter(|allowance| consent::holds(*allowance, now)))
+    found.transpose()
 }
 
 pub(super) fn use_up(
@@ -94,11 +107,11 @@ pub(super) fn forget(sql: &Connection, name: &PeerName) -> Result<(), StoreError
 }
 
 /// A session whose key was replaced a moment ago must not speak for the account.
-fn check_key(sql: &Connection, granter: &PeerName, key: PeerKey) -> Result<(), StoreError> {
-    if account_key(sql, granter)? == Some(key) { Ok(()) } else { refused(Refusal::SessionEnded) }
+pub(super) fn check_key(sql: &Connection, name: &PeerName, key: PeerKey) -> Result<(), StoreError> {
+    if account_key(sql, name)? == Some(key) { Ok(()) } else { refused(Refusal::SessionEnded) }
 }
 
-fn remove(sql: &Connection, granter: &PeerName, grantee: &PeerName) -> Result<(), StoreError> {
+pub(super) fn remove(sql: &Connection, granter: &PeerName, grantee: &PeerName) -> Result<(), StoreError> {
     sql.prepare_cached("DELETE FROM grants WHERE granter = ?1 AND grantee = ?2")?
         .execute([granter.as_str(), grantee.as_str()])?;
     Ok(())

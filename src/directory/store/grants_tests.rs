@@ -140,7 +140,7 @@ async fn an_account_allows_so_many_people_and_no_more() {
     let world = World::with(&["alice", "bob"]).await;
     let numbers =
         format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {GRANTS_PER_ACCOUNT_MAX})");
-    world.meddle(&format!("{numbers} INSERT INTO account SELECT 'p' || i, zeroblob(32), 'phc', 0, 0 FROM n"));
+    world.meddle(&format!("{numbers} INSERT INTO account (name, key, password_phc, created_at) SELECT 'p' || i, zeroblob(32), 'phc', 0 FROM n"));
     let end = NOW.0 + 1;
     world.meddle(&format!("{numbers} INSERT INTO grants SELECT 'bob', 'p' || i, 'until', {end} FROM n"));
     is_refused(allow(&world, "bob", "alice", Allowance::Once).await, Refusal::Busy);
@@ -165,7 +165,7 @@ async fn an_entry_says_whether_it_hides_where_it_is() {
         async move { store.publish(&owner, entry, NOW).await.unwrap() }
     };
     let hidden = || async {
-        let found = world.store.find(Query::Digest(digest), None, 9).await.unwrap().entries;
+        let found = world.store.find(&name("alice"), Query::Digest(digest), None, 9).await.unwrap().entries;
         found.into_iter().map(|(_, entry)| entry.hides_address).collect::<Vec<_>>()
     };
     let open = || async { world.store.publishes_openly(&name("bob"), digest).await.unwrap() };

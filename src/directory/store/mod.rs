@@ -6,17 +6,22 @@ pub mod sqlite;
 mod accounts;
 mod catalogue;
 mod grants;
+mod people;
 mod receipts;
 mod returned;
+mod schema;
+mod seen;
 mod shelf;
 
 use async_trait::async_trait;
 
 use crate::protocol::lockout::Remembered;
+use crate::protocol::people::{Bond, Circle, News, Reception, Relation, Word};
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, Query};
 use crate::wire::ids::{Epoch, FileDigest, FileName, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
 use crate::wire::message::{Delivery, Envelope, SignedReceipt};
+use crate::wire::people::{Audience, FriendState};
 use crate::wire::refusal::Refusal;
 use crate::wire::rendezvous::Grant;
 
@@ -112,6 +117,39 @@ pub struct WaitingReceipt {
     pub receipt: SignedReceipt,
 }
 
+/// What the end of an account, or of its key, has meant for others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parted {
+    /// To whom messages went back.
+    pub senders: Vec<PeerName>,
+    /// With whom it was friends, and is no longer.
+    pub friends: Vec<PeerName>,
+}
+
+/// What became of something that was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// How far a friendship is now.
+    pub state: Option<FriendState>,
+    /// What the other one is told.
+    pub news: Option<News>,
+    /// To whom messages went back.
+    pub senders: Vec<PeerName>,
+}
+
+/// A friend, or somebody who may become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Befriended {
+    /// Who.
+    pub name: PeerName,
+    /// Their key.
+    pub key: PeerKey,
+    /// How far it is.
+    pub state: FriendState,
+    /// When their peer was here last.
+    pub last_seen: Option<UnixMillis>,
+}
+
 /// What waited for too long.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expired {
@@ -145,14 +183,13 @@ pub trait Store: Send + Sync + 'static {
     async fn set_password(&self, name: &PeerName, key: PeerKey, password: String) -> Result<(), StoreError>;
 
     /// Removes an account and all that is kept for it, and keeps its name back; refused with `UnknownName`, and with
-    /// `SessionEnded` when a key is named that is not the account's. What waits for it goes back to its senders, who are
-    /// named.
+    /// `SessionEnded` when a key is named that is not the account's. What waits for it goes back to its senders.
     async fn delete_account(
         &self,
         name: &PeerName,
         key: Option<PeerKey>,
         now: UnixMillis,
-    ) -> Result<Vec<PeerName>, StoreError>;
+    ) -> Result<Parted, StoreError>;
 
     /// Frees the names of accounts that were deleted before a time, and says how many.
     async fn expire_deleted_names(&self, before: UnixMillis) -> Result<usize, StoreError>;
@@ -181,31 +218,31 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets invitations that ended before a time, and says how many.
     async fn expire_invitations(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
-    /// Binds a new key to an account, forgets the old key's prekey and all grants given by and to the account, and notes
-    /// when it was replaced. Envelopes that are
-    /// sealed to another key go back to their senders, who are named. Refused with `Busy` when the old key is not the
-    /// account's any more, or the account is kept out.
+    /// Binds a new key to an account, forgets the old key's prekey, all grants given by and to the account, its friends
+    /// and to whom it has written, and notes when it was replaced. Whom it keeps out, and who keeps it out, stays so.
+    /// Envelopes that are sealed to another key go back to their senders. Refused with `Busy` when the old key is not
+    /// the account's any more, or the account is kept out.
     async fn replace_key(
         &self,
         name: &PeerName,
         old: PeerKey,
         new: PeerKey,
         now: UnixMillis,
-    ) -> Result<Vec<PeerName>, StoreError>;
+    ) -> Result<Parted, StoreError>;
 
     /// When a key was replaced, if it was the account's once.
     async fn replaced_at(&self, name: &PeerName, key: PeerKey) -> Result<Option<UnixMillis>, StoreError>;
 
-    /// Makes a key that was replaced since a time the account's again; what came after it may not undo that, grants given
-    /// by and to the account are forgotten, and what is sealed to it goes back to its senders, who are named. Refused with `PasswordNeeded` when it was not replaced
-    /// since then.
+    /// Makes a key that was replaced since a time the account's again; what came after it may not undo that, the same is
+    /// forgotten as when a key is replaced, and what is sealed to it goes back to its senders. Refused with
+    /// `PasswordNeeded` when it was not replaced since then.
     async fn take_back(
         &self,
         name: &PeerName,
         key: PeerKey,
         since: UnixMillis,
         now: UnixMillis,
-    ) -> Result<Vec<PeerName>, StoreError>;
+    ) -> Result<Parted, StoreError>;
 
     /// Forgets replaced keys that can be undone no more, and says how many.
     async fn expire_key_changes(&self, before: UnixMillis) -> Result<usize, StoreError>;
@@ -306,8 +343,14 @@ pub trait Store: Send + Sync + 'static {
     /// Takes an entry back; refused with `UnknownFile` when there is none of that name.
     async fn unpublish(&self, owner: &PeerName, name: &FileName) -> Result<(), StoreError>;
 
-    /// Searches the catalogue.
-    async fn find(&self, query: Query, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError>;
+    /// Searches the catalogue, of which nobody finds what belongs to people they may not see.
+    async fn find(
+        &self,
+        asker: &PeerName,
+        query: Query,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, StoreError>;
 
     /// Whether an owner publishes a file to everyone and does not hide where it is. When one entry of the same bytes hides
     /// that, all do.
@@ -315,7 +358,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lets a person learn an account's address, in the place of what it allowed them before. Refused with `SessionEnded`
     /// when the key is not the account's, with `UnknownName` when there is no such person, and with `Busy` when the
-    /// account has allowed too many.
+    /// account has allowed too many; with `YouBlock` when it keeps the person out.
     async fn allow(&self, granter: &PeerName, key: PeerKey, grant: Grant, now: UnixMillis) -> Result<(), StoreError>;
 
     /// Takes that back, if there was anything; refused with `SessionEnded` when the key is not the account's.
@@ -330,7 +373,7 @@ pub trait Store: Send + Sync + 'static {
         now: UnixMillis,
     ) -> Result<Vec<Grant>, StoreError>;
 
-    /// Whether a person may learn an account's address now. Uses nothing up.
+    /// Whether a person may learn an account's address now, by a grant or as a friend. Uses nothing up.
     async fn may_dial(&self, granter: &PeerName, grantee: &PeerName, now: UnixMillis) -> Result<bool, StoreError>;
 
     /// Says the same, and what was allowed once is gone after it: of several who use it at a time, one is told that it
@@ -339,6 +382,80 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets what was allowed up to a time that is over, and says how many.
     async fn expire_grants(&self, now: UnixMillis) -> Result<usize, StoreError>;
+
+    /// Whom an account knows and keeps out.
+    async fn circle(&self, name: &PeerName) -> Result<Circle, StoreError>;
+
+    /// What a person is to somebody who asks for them.
+    async fn relation(&self, person: &PeerName, asker: &PeerName) -> Result<Relation, StoreError>;
+
+    /// How a person takes somebody who wants to reach them; nothing when there is no such person.
+    async fn reception(
+        &self,
+        person: &PeerName,
+        asker: &PeerName,
+        now: UnixMillis,
+    ) -> Result<Option<Reception>, StoreError>;
+
+    /// What an account and another have said of each other; refused with `UnknownName` when there is no other.
+    async fn bond(&self, name: &PeerName, other: &PeerName) -> Result<Bond, StoreError>;
+
+    /// Says something of another by the rules of [`Bond::after`], and is refused as there; with `SessionEnded` when the
+    /// key is not the account's, with `UnknownName`, `TooManyFriends`, `TooManyAsk` or `TooManyBlocked`. Whoever is kept
+    /// out has no grant any more, and what waits of those who may not write any more goes back to them.
+    async fn say(
+        &self,
+        name: &PeerName,
+        key: PeerKey,
+        other: &PeerName,
+        word: Word,
+        now: UnixMillis,
+    ) -> Result<Said, StoreError>;
+
+    /// An account's friends, whom it has asked and who asks it, by name, after one.
+    async fn friends(
+        &self,
+        name: &PeerName,
+        after: Option<PeerName>,
+        limit: usize,
+    ) -> Result<Vec<Befriended>, StoreError>;
+
+    /// Who asks an account to be friends, and their keys: the first to ask first, and no more than it is shown.
+    async fn friend_requests(&self, name: &PeerName) -> Result<Vec<(PeerName, PeerKey)>, StoreError>;
+
+    /// Whom an account keeps out, by name, after one.
+    async fn blocked(
+        &self,
+        name: &PeerName,
+        after: Option<PeerName>,
+        limit: usize,
+    ) -> Result<Vec<PeerName>, StoreError>;
+
+    /// Who may see an account.
+    async fn audience(&self, name: &PeerName) -> Result<Audience, StoreError>;
+
+    /// Changes that; refused with `SessionEnded` when the key is not the account's. What waits of those who may not write
+    /// any more goes back to them, who are named.
+    async fn set_audience(
+        &self,
+        name: &PeerName,
+        key: PeerKey,
+        audience: Audience,
+        now: UnixMillis,
+    ) -> Result<Vec<PeerName>, StoreError>;
+
+    /// What people are to somebody who asks for them; those without an account are left out.
+    async fn relations(
+        &self,
+        asker: &PeerName,
+        persons: Vec<PeerName>,
+    ) -> Result<Vec<(PeerName, Relation)>, StoreError>;
+
+    /// Notes that accounts' peers are here at a time.
+    async fn seen(&self, names: Vec<PeerName>, at: UnixMillis) -> Result<(), StoreError>;
+
+    /// Whose peers were here since a time, and when; at most so many, those who left last first.
+    async fn seen_since(&self, since: UnixMillis, limit: usize) -> Result<Vec<(PeerName, UnixMillis)>, StoreError>;
 
     /// Waits until all that was asked for is done and the database is closed; nothing can be asked for after it.
     async fn close(&self);

@@ -3,16 +3,20 @@
 use rusqlite::{Connection, Row, params};
 
 use super::sqlite::{account_key, column, decoded, encoded, one, refused};
-use super::{StoreError, WaitingReceipt};
+use super::{StoreError, WaitingReceipt, people};
 use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::limits::{RECEIPTS_PER_SENDER_MAX, RECEIPTS_WAITING_MAX};
 use crate::wire::message::{ReceiptKind, SignedReceipt};
 use crate::wire::refusal::Refusal;
 
 /// Keeps a receipt. A later kind takes the place of an earlier one behind all others, so that a session that was pushed
-/// the earlier one gets it too; what is no news changes nothing.
+/// the earlier one gets it too; what is no news changes nothing. Of two people one of whom keeps the other out, neither
+/// hears anything of the other.
 pub(super) fn add(sql: &Connection, to: &PeerName, signed: &SignedReceipt, now: UnixMillis) -> Result<(), StoreError> {
     let receipt = &signed.receipt;
+    if people::are_apart(sql, to, receipt.by)? {
+        return Ok(());
+    }
     let message = params![to.as_str(), receipt.by.as_bytes(), receipt.id.as_bytes(), rank(receipt.kind)];
     sql.prepare_cached("DELETE FROM receipt WHERE recipient = ?1 AND by_key = ?2 AND id = ?3 AND kind < ?4")?
         .execute(message)?;

@@ -1,17 +1,22 @@
-//! The SQL of envelopes that will not arrive, because their recipient's key was replaced or nobody came for them: they go
-//! back to their senders, who are told which messages and why.
+//! The SQL of envelopes that will not arrive, because their recipient's key was replaced, does not take them any more, or
+//! nobody came for them: they go back to their senders, who are told which messages and why.
+
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row, params};
 
 use super::sqlite::{column, decoded, parsed};
-use super::{Expired, Returned, StoreError, shelf};
+use super::{Expired, Returned, StoreError, people, shelf};
 use crate::wire::ids::{MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::limits::MAILBOX_MESSAGES_MAX;
 use crate::wire::message::Envelope;
 use crate::wire::refusal::Refusal;
 
 /// Why messages come back.
-const REASONS: [Refusal; 2] = [Refusal::KeyChanged, Refusal::Expired];
+const REASONS: [Refusal; 3] = [Refusal::KeyChanged, Refusal::Expired, Refusal::NotAccepted];
+
+/// An envelope: its number, its sender and its message.
+type Sent = (i64, PeerName, MessageId);
 
 /// Gives the envelopes of an account that are sealed to another key than this back to their senders, and says to whom.
 pub(super) fn give_back(
@@ -20,18 +25,27 @@ pub(super) fn give_back(
     key: PeerKey,
     now: UnixMillis,
 ) -> Result<Vec<PeerName>, StoreError> {
-    let mut senders = Vec::new();
-    for (number, sender, id) in sealed_to_others(sql, recipient, key)? {
-        shelf::remove(sql, number)?;
-        tell(sql, &sender, recipient, id, Refusal::KeyChanged, now)?;
-        if !senders.contains(&sender) {
-            senders.push(sender);
+    give(sql, recipient, sealed_to_others(sql, recipient, key)?, Refusal::KeyChanged, now)
+}
+
+/// Gives the envelopes of those who may not write to an account any more back to them, and says to whom.
+pub(super) fn give_back_unwanted(
+    sql: &Connection,
+    recipient: &PeerName,
+    now: UnixMillis,
+) -> Result<Vec<PeerName>, StoreError> {
+    let mut is_unwanted = BTreeMap::new();
+    let mut unwanted = Vec::new();
+    for sent in all(sql, recipient)? {
+        if !is_unwanted.contains_key(&sent.1) {
+            let is_open = people::relation(sql, recipient, &sent.1)?.is_open();
+            is_unwanted.insert(sent.1.clone(), !is_open);
+        }
+        if is_unwanted.get(&sent.1) == Some(&true) {
+            unwanted.push(sent);
         }
     }
-    for sender in &senders {
-        keep_newest(sql, sender)?;
-    }
-    Ok(senders)
+    give(sql, recipient, unwanted, Refusal::NotAccepted, now)
 }
 
 /// Gives all envelopes of an account that is about to be deleted back to their senders, and says to whom.
@@ -40,13 +54,32 @@ pub(super) fn give_all_back(
     recipient: &PeerName,
     now: UnixMillis,
 ) -> Result<Vec<PeerName>, StoreError> {
-    let mut statement = sql.prepare_cached("SELECT sender, id FROM envelope WHERE recipient = ?1 ORDER BY number")?;
+    give(sql, recipient, all(sql, recipient)?, Refusal::UnknownName, now)
+}
+
+/// What waits for an account, in the order in which it came.
+fn all(sql: &Connection, recipient: &PeerName) -> Result<Vec<Sent>, StoreError> {
+    let query =
+        "SELECT number, sender, id FROM envelope INDEXED BY envelope_waiting WHERE recipient = ?1 ORDER BY number";
+    let mut statement = sql.prepare_cached(query)?;
     let waiting = statement.query_and_then([recipient.as_str()], |row| {
-        Ok::<_, StoreError>((parsed::<PeerName>(&column::<String>(row, 0)?)?, MessageId::from_bytes(column(row, 1)?)))
+        Ok((column(row, 0)?, parsed(&column::<String>(row, 1)?)?, MessageId::from_bytes(column(row, 2)?)))
     })?;
+    waiting.collect()
+}
+
+/// Takes envelopes of an account away and tells their senders why.
+fn give(
+    sql: &Connection,
+    recipient: &PeerName,
+    envelopes: Vec<Sent>,
+    refusal: Refusal,
+    now: UnixMillis,
+) -> Result<Vec<PeerName>, StoreError> {
     let mut senders = Vec::new();
-    for (sender, id) in waiting.collect::<Result<Vec<_>, _>>()? {
-        tell(sql, &sender, recipient, id, Refusal::UnknownName, now)?;
+    for (number, sender, id) in envelopes {
+        shelf::remove(sql, number)?;
+        tell(sql, &sender, recipient, id, refusal, now)?;
         if !senders.contains(&sender) {
             senders.push(sender);
         }
@@ -123,11 +156,7 @@ fn tell(
 }
 
 /// Numbers, senders and message ids. A row that cannot be read stays where it is.
-fn sealed_to_others(
-    sql: &Connection,
-    recipient: &PeerName,
-    key: PeerKey,
-) -> Result<Vec<(i64, PeerName, MessageId)>, StoreError> {
+fn sealed_to_others(sql: &Connection, recipient: &PeerName, key: PeerKey) -> Result<Vec<Sent>, StoreError> {
     let mut statement =
         sql.prepare_cached("SELECT number, sender, envelope FROM envelope WHERE recipient = ?1 ORDER BY number")?;
     let mut rows = statement.query([recipient.as_str()])?;
@@ -142,7 +171,7 @@ fn sealed_to_others(
     Ok(found)
 }
 
-type Sealed = (PeerKey, (i64, PeerName, MessageId));
+type Sealed = (PeerKey, Sent);
 
 fn sealed(row: &Row<'_>) -> Result<Sealed, StoreError> {
     let header = decoded::<Envelope>("envelope", &column::<Vec<u8>>(row, 2)?)?.header;

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::sqlite::{account_key, column, current_prekey, decoded, encoded, parsed};
-use super::{StoreError, Waiting, receipts, returned};
+use super::{StoreError, Waiting, people, receipts, returned};
 use crate::protocol::mailbox::{self, Load, Shelf};
+use crate::protocol::people::Reception;
 use crate::wire::ids::{MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
 use crate::wire::message::{Delivery, Envelope, SignedReceipt};
 
@@ -25,6 +26,10 @@ impl Shelf for SqliteShelf<'_> {
 
     fn prekey_of(&mut self, account: &PeerName) -> Result<Option<PrekeyId>, StoreError> {
         current_prekey(self.sql, account)
+    }
+
+    fn reception(&mut self, to: &PeerName, from: &PeerName, now: UnixMillis) -> Result<Reception, StoreError> {
+        people::reception(self.sql, to, from, now)
     }
 
     fn waiting_copy(
@@ -68,6 +73,7 @@ impl Shelf for SqliteShelf<'_> {
                 now.0.cast_signed(),
                 self.blob
             ])?;
+        people::meet(self.sql, from, to)?;
         returned::take_off(self.sql, from, to, header.id)?;
         receipts::take_off(self.sql, from, header.recipient, header.id)
     }

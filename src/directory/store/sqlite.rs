@@ -10,161 +10,20 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Account, Expired, Page, Returned, Standing, Store, StoreError, Waiting, WaitingReceipt};
-use super::{accounts, catalogue, grants, receipts, returned, shelf};
+use super::schema::MIGRATIONS;
+use super::{Account, Befriended, Expired, Page, Returned, Said, Standing, Store, StoreError, Waiting, WaitingReceipt};
+use super::{Parted, accounts, catalogue, grants, people, receipts, returned, seen, shelf};
 use crate::database::{Database, DatabaseError};
 use crate::protocol::lockout::Remembered;
+use crate::protocol::people::{Bond, Circle, Reception, Relation, Word};
 use crate::wire::account::SignedPrekey;
 use crate::wire::catalog::{Cursor, Entry, Query};
 use crate::wire::codec;
 use crate::wire::ids::{Epoch, FileDigest, FileName, MessageId, PeerKey, PeerName, PrekeyId, UnixMillis};
 use crate::wire::message::{Envelope, SignedReceipt};
+use crate::wire::people::Audience;
 use crate::wire::refusal::Refusal;
 use crate::wire::rendezvous::Grant;
-
-/// Times are Unix milliseconds, ids are their bytes, blobs are `wire::codec::encode`.
-const MIGRATIONS: &[&str] = &[
-    "
-CREATE TABLE account (
-    name         TEXT PRIMARY KEY,
-    key          BLOB NOT NULL,
-    password_phc TEXT NOT NULL,
-    created_at   INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE prekey (
-    name   TEXT PRIMARY KEY REFERENCES account (name) ON DELETE CASCADE,
-    id     BLOB NOT NULL,
-    signed BLOB NOT NULL
-) STRICT;
-
-CREATE TABLE session (
-    name  TEXT PRIMARY KEY REFERENCES account (name) ON DELETE CASCADE,
-    epoch INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
--- AUTOINCREMENT: a number is never given to a second envelope, so 'after' stays true while rows are deleted.
-CREATE TABLE envelope (
-    number     INTEGER PRIMARY KEY AUTOINCREMENT,
-    recipient  TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-    sender     TEXT NOT NULL,
-    sender_key BLOB NOT NULL,
-    id         BLOB NOT NULL,
-    prekey     BLOB NOT NULL,
-    bytes      INTEGER NOT NULL,
-    stored_at  INTEGER NOT NULL,
-    envelope   BLOB NOT NULL,
-    UNIQUE (recipient, sender_key, id)
-) STRICT;
-CREATE INDEX envelope_waiting ON envelope (recipient, number);
-CREATE INDEX envelope_quota ON envelope (recipient, sender, bytes);
-CREATE INDEX envelope_age ON envelope (stored_at);
-
-CREATE TABLE share (
-    owner        TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-    name         TEXT NOT NULL,
-    size         INTEGER NOT NULL,
-    digest       BLOB NOT NULL,
-    kind         TEXT NOT NULL,
-    scope        TEXT NOT NULL,
-    published_at INTEGER NOT NULL,
-    PRIMARY KEY (owner, name)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX share_by_name ON share (name, owner);
-CREATE INDEX share_by_digest ON share (digest, name, owner);
-",
-    "
-CREATE TABLE lockout_source (
-    name         TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-    source       TEXT NOT NULL,
-    wrong        INTEGER NOT NULL,
-    locks        INTEGER NOT NULL,
-    locked_until INTEGER NOT NULL,
-    last_try     INTEGER NOT NULL,
-    PRIMARY KEY (name, source)
-) STRICT, WITHOUT ROWID;
-
--- The times of the last wrong passwords from everywhere.
-CREATE TABLE lockout_account (
-    name  TEXT PRIMARY KEY REFERENCES account (name) ON DELETE CASCADE,
-    wrong BLOB NOT NULL
-) STRICT;
-",
-    "
--- Keys that were an account's, and may be again for some days.
-CREATE TABLE key_change (
-    name        TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-    old_key     BLOB NOT NULL,
-    replaced_at INTEGER NOT NULL,
-    PRIMARY KEY (name, old_key)
-) STRICT, WITHOUT ROWID;
-",
-    "
--- Tokens that admit one account each, as hashes; the operator's have no inviter.
-CREATE TABLE invitation (
-    token      BLOB PRIMARY KEY,
-    inviter    TEXT REFERENCES account (name) ON DELETE CASCADE,
-    expires_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX invitation_of ON invitation (inviter, expires_at);
-",
-    "
-CREATE TABLE deleted_name (
-    name       TEXT PRIMARY KEY,
-    deleted_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-",
-    "
-ALTER TABLE account ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
-",
-    "
--- Messages that cannot be opened any more, because their recipient's key was replaced: their senders are told.
-CREATE TABLE returned (
-    number      INTEGER PRIMARY KEY AUTOINCREMENT,
-    sender      TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-    recipient   TEXT NOT NULL,
-    id          BLOB NOT NULL,
-    returned_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX returned_waiting ON returned (sender, number);
-CREATE INDEX returned_message ON returned (sender, recipient, id);
-CREATE INDEX returned_age ON returned (returned_at);
-",
-    "
--- What recipients have signed of an account's messages, until one of its sessions has it: one row for each message.
--- AUTOINCREMENT, because a later receipt takes the place of an earlier one under a new number.
-CREATE TABLE receipt (
-    number    INTEGER PRIMARY KEY AUTOINCREMENT,
-    recipient TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-    by_key    BLOB NOT NULL,
-    id        BLOB NOT NULL,
-    kind      INTEGER NOT NULL,
-    signed    BLOB NOT NULL,
-    stored_at INTEGER NOT NULL,
-    UNIQUE (recipient, id, by_key)
-) STRICT;
-CREATE INDEX receipt_waiting ON receipt (recipient, number);
-CREATE INDEX receipt_age ON receipt (stored_at);
-
--- The number of the refusal; until now there was one reason only.
-ALTER TABLE returned ADD COLUMN refusal INTEGER NOT NULL DEFAULT 23;
-",
-    "
--- Who may learn whose address: once, until a time, or always.
-CREATE TABLE grants (
-    granter   TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-    grantee   TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-    allowance TEXT NOT NULL CHECK (allowance IN ('once', 'until', 'always')),
-    ends_at   INTEGER,
-    PRIMARY KEY (granter, grantee)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX grants_to ON grants (grantee);
-CREATE INDEX grants_end ON grants (ends_at) WHERE ends_at IS NOT NULL;
-
--- Whether a file is to be fetched through the relay only.
-ALTER TABLE share ADD COLUMN hides_address INTEGER NOT NULL DEFAULT 0;
-",
-];
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug)]
@@ -228,7 +87,7 @@ impl Store for SqliteStore {
         name: &PeerName,
         key: Option<PeerKey>,
         now: UnixMillis,
-    ) -> Result<Vec<PeerName>, StoreError> {
+    ) -> Result<Parted, StoreError> {
         let name = name.clone();
         self.run(move |sql| accounts::delete_account(sql, &name, key, now)).await
     }
@@ -291,7 +150,7 @@ impl Store for SqliteStore {
         old: PeerKey,
         new: PeerKey,
         now: UnixMillis,
-    ) -> Result<Vec<PeerName>, StoreError> {
+    ) -> Result<Parted, StoreError> {
         let name = name.clone();
         self.run(move |sql| accounts::replace_key(sql, &name, old, new, now)).await
     }
@@ -307,7 +166,7 @@ impl Store for SqliteStore {
         key: PeerKey,
         since: UnixMillis,
         now: UnixMillis,
-    ) -> Result<Vec<PeerName>, StoreError> {
+    ) -> Result<Parted, StoreError> {
         let name = name.clone();
         self.run(move |sql| accounts::take_back(sql, &name, key, since, now)).await
     }
@@ -467,8 +326,15 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn find(&self, query: Query, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
-        self.run(move |sql| catalogue::find(sql, &query, after.as_ref(), limit)).await
+    async fn find(
+        &self,
+        asker: &PeerName,
+        query: Query,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let asker = asker.clone();
+        self.run(move |sql| catalogue::find(sql, &asker, &query, after.as_ref(), limit)).await
     }
 
     async fn publishes_openly(&self, owner: &PeerName, digest: FileDigest) -> Result<bool, StoreError> {
@@ -495,6 +361,105 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Grant>, StoreError> {
         let granter = granter.clone();
         self.run(move |sql| grants::page(sql, &granter, after.as_ref(), limit, now)).await
+    }
+
+    async fn circle(&self, name: &PeerName) -> Result<Circle, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| people::circle(sql, &name)).await
+    }
+
+    async fn relation(&self, person: &PeerName, asker: &PeerName) -> Result<Relation, StoreError> {
+        let (person, asker) = (person.clone(), asker.clone());
+        self.run(move |sql| people::relation(sql, &person, &asker)).await
+    }
+
+    async fn reception(
+        &self,
+        person: &PeerName,
+        asker: &PeerName,
+        now: UnixMillis,
+    ) -> Result<Option<Reception>, StoreError> {
+        let (person, asker) = (person.clone(), asker.clone());
+        self.run(move |sql| match account_key(sql, &person)? {
+            Some(_) => people::reception(sql, &person, &asker, now).map(Some),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    async fn bond(&self, name: &PeerName, other: &PeerName) -> Result<Bond, StoreError> {
+        let (name, other) = (name.clone(), other.clone());
+        self.run(move |sql| people::bond(sql, &name, &other)).await
+    }
+
+    async fn say(
+        &self,
+        name: &PeerName,
+        key: PeerKey,
+        other: &PeerName,
+        word: Word,
+        now: UnixMillis,
+    ) -> Result<Said, StoreError> {
+        let (name, other) = (name.clone(), other.clone());
+        self.run(move |sql| people::say(sql, &name, key, &other, word, now)).await
+    }
+
+    async fn friends(
+        &self,
+        name: &PeerName,
+        after: Option<PeerName>,
+        limit: usize,
+    ) -> Result<Vec<Befriended>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| people::friends(sql, &name, after.as_ref(), limit)).await
+    }
+
+    async fn friend_requests(&self, name: &PeerName) -> Result<Vec<(PeerName, PeerKey)>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| people::requests(sql, &name)).await
+    }
+
+    async fn blocked(
+        &self,
+        name: &PeerName,
+        after: Option<PeerName>,
+        limit: usize,
+    ) -> Result<Vec<PeerName>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| people::blocked(sql, &name, after.as_ref(), limit)).await
+    }
+
+    async fn audience(&self, name: &PeerName) -> Result<Audience, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| people::audience(sql, &name)).await
+    }
+
+    async fn set_audience(
+        &self,
+        name: &PeerName,
+        key: PeerKey,
+        audience: Audience,
+        now: UnixMillis,
+    ) -> Result<Vec<PeerName>, StoreError> {
+        let name = name.clone();
+        self.run(move |sql| people::set_audience(sql, &name, key, audience, now)).await
+    }
+
+    async fn relations(
+        &self,
+        asker: &PeerName,
+        persons: Vec<PeerName>,
+    ) -> Result<Vec<(PeerName, Relation)>, StoreError> {
+        let asker = asker.clone();
+        self.run(move |sql| seen::relations(sql, &asker, persons)).await
+    }
+
+    async fn seen(&self, names: Vec<PeerName>, at: UnixMillis) -> Result<(), StoreError> {
+        self.run(move |sql| seen::seen(sql, &names, at)).await
+    }
+
+    async fn seen_since(&self, since: UnixMillis, limit: usize) -> Result<Vec<(PeerName, UnixMillis)>, StoreError> {
+        self.run(move |sql| seen::since(sql, since, limit)).await
     }
 
     async fn may_dial(&self, granter: &PeerName, grantee: &PeerName, now: UnixMillis) -> Result<bool, StoreError> {
@@ -587,4 +552,4 @@ pub(super) fn malformed(what: &str, error: &dyn std::fmt::Display) -> StoreError
 
 #[cfg(test)]
 #[path = "sqlite_tests.rs"]
-pub(super) mod tests;
+pub(in crate::directory) mod tests;

@@ -48,8 +48,13 @@ impl World {
 
     /// Another program changes the file.
     pub(in crate::directory::store) fn meddle(&self, sql: &str) -> usize {
-        Connection::open(self.folder.path().join("test.sqlite")).unwrap().execute(sql, []).unwrap()
+        meddle_with(&self.folder.path().join("test.sqlite"), sql)
     }
+}
+
+/// Changes a directory's database beside it.
+pub(in crate::directory) fn meddle_with(file: &Path, sql: &str) -> usize {
+    Connection::open(file).unwrap().execute(sql, []).unwrap()
 }
 
 pub(in crate::directory::store) fn name(text: &str) -> PeerName {
@@ -148,8 +153,8 @@ async fn what_was_sealed_to_a_replaced_key_goes_back() {
     }
     world.deliver("bob", "carol", envelope("carol", "bob", 1)).await.unwrap();
     let (bob, new, store) = (name("bob"), PeerKey::from_bytes([9; 32]), &world.store);
-    let senders = store.replace_key(&bob, key_of("bob"), new, NOW).await.unwrap();
-    assert_eq!(senders, [name("alice"), name("carol")]);
+    let parted = store.replace_key(&bob, key_of("bob"), new, NOW).await.unwrap();
+    assert_eq!(parted.senders, [name("alice"), name("carol")]);
     assert_eq!(world.waiting("bob", 0).await, []);
     let returned = store.returned(&name("alice"), 0, 10).await.unwrap();
     let ids: Vec<_> = returned.iter().map(|returned| (&returned.to, returned.id, returned.refusal)).collect();
@@ -157,7 +162,8 @@ async fn what_was_sealed_to_a_replaced_key_goes_back() {
     assert_eq!(ids, [(&bob, id(1), Refusal::KeyChanged), (&bob, id(2), Refusal::KeyChanged)]);
     store.delete_returned(returned[0].number).await.unwrap();
 
-    assert_eq!(store.take_back(&bob, key_of("bob"), NOW, NOW).await, Ok(vec![]), "nothing was sealed to the other key");
+    let parted = store.take_back(&bob, key_of("bob"), NOW, NOW).await;
+    assert_eq!(parted, Ok(Parted::default()), "nothing was sealed to the other key");
     store.put_prekey(prekey_of("bob", b'b')).await.unwrap();
     world.deliver("bob", "alice", envelope("alice", "bob", 2)).await.unwrap();
     assert_eq!(store.returned(&name("alice"), 0, 10).await, Ok(vec![]), "it was sent again under its id");
@@ -243,6 +249,8 @@ async fn an_envelope_must_be_sealed_to_the_current_keys() {
 #[tokio::test]
 async fn a_sender_has_a_share_of_a_mailbox_and_a_mailbox_an_end() {
     let world = World::with(&["alice", "bob", "carol"]).await;
+    world.deliver("alice", "bob", envelope("bob", "alice", 1)).await.unwrap();
+    world.deliver("carol", "bob", envelope("bob", "carol", 1)).await.unwrap();
     for id in 0..MAILBOX_PER_SENDER_MAX {
         world.deliver("bob", "alice", envelope("alice", "bob", id)).await.unwrap();
     }
@@ -250,7 +258,7 @@ async fn a_sender_has_a_share_of_a_mailbox_and_a_mailbox_an_end() {
     world.deliver("bob", "alice", envelope("alice", "bob", 0)).await.unwrap();
     world.deliver("bob", "carol", envelope("carol", "bob", 1)).await.unwrap();
     // The rest of the mailbox, as other senders would fill it.
-    world.meddle("UPDATE envelope SET sender = 'other', bytes = 170000");
+    world.meddle("UPDATE envelope SET sender = 'other', bytes = 170000 WHERE recipient = 'bob'");
     is_refused(world.deliver("bob", "carol", envelope("carol", "bob", 2)).await, Refusal::MailboxFull);
     world.meddle("UPDATE envelope SET bytes = 100");
     for id in MAILBOX_PER_SENDER_MAX + 1..MAILBOX_MESSAGES_MAX {
@@ -278,7 +286,7 @@ async fn found(store: &SqliteStore, query: Query) -> Vec<String> {
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let page = store.find(query.clone(), after, 2).await.unwrap();
+        let page = store.find(&name("alice"), query.clone(), after, 2).await.unwrap();
         assert!(page.entries.len() == 2 || !page.more, "a page before the last is full");
         found.extend(page.entries.iter().map(|(owner, entry)| format!("{owner}:{}", entry.name)));
         let Some((owner, entry)) = page.entries.last().filter(|_| page.more) else { return found };

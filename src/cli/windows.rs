@@ -1,0 +1,192 @@
+//! To whom a plain line goes: one conversation is open at a time, and beside that there may be an exclusive one, which
+//! the other side can open too. Asks nobody: it says what is to be asked.
+
+use crate::peer::event::Event;
+use crate::peer::failure::{Failure, FailureKind};
+use crate::peer::handle::Command;
+use crate::wire::ids::PeerName;
+
+/// The open conversation, and the exclusive one.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    open: Option<PeerName>,
+    exclusive: Option<PeerName>,
+}
+
+impl Windows {
+    /// Who gets a plain line.
+    pub(super) fn open(&self) -> Option<&PeerName> {
+        self.open.as_ref()
+    }
+
+    /// What stands before the line being typed.
+    pub(super) fn prompt(&self, user: &PeerName) -> String {
+        match &self.open {
+            Some(to) => format!("{user} to {to}> "),
+            None => format!("{user}> "),
+        }
+    }
+
+    /// What the peer is to do, one after the other, before [`Self::enter`]. Whoever leaves an exclusive conversation for
+    /// another person ends it.
+    pub(super) fn to_open(&self, to: &PeerName, exclusive: bool) -> Vec<Command> {
+        let mut commands = vec![Command::Query { to: to.clone() }];
+        let others = self.exclusive.as_ref().filter(|with| *with != to);
+        commands.extend(
+            others
+                .filter(|with| exclusive || self.open.as_ref() == Some(with))
+                .map(|with| Command::CloseExclusive { with: with.clone() }),
+        );
+        if exclusive && self.exclusive.as_ref() != Some(to) {
+            commands.push(Command::OpenExclusive { to: to.clone() });
+        }
+        commands
+    }
+
+    /// Opens a conversation once the peer has done that. Says `false` when it was to be exclusive and is over already.
+    pub(super) fn enter(&mut self, to: PeerName, exclusive: bool) -> bool {
+        let is_there = !exclusive || self.exclusive.as_ref() == Some(&to);
+        self.open = is_there.then_some(to);
+        is_there
+    }
+
+    /// Closes what is open, so that nothing goes to whom it is not meant for. Says who that was. An exclusive
+    /// conversation stays, and `/query` goes back to it.
+    pub(super) fn leave(&mut self) -> Option<PeerName> {
+        self.open.take()
+    }
+
+    /// Closes what is open, else the exclusive conversation; says what the peer is to do for that, if anything.
+    ///
+    /// # Errors
+    /// A [`Failure`] when nothing is open.
+    pub(super) fn close(&mut self) -> Result<Option<Command>, Failure> {
+        let closed = self.open.take().or_else(|| self.exclusive.clone()).ok_or_else(|| {
+            Failure::new(FailureKind::Usage, "no conversation is open").hint("/query NAME opens one, /quit leaves")
+        })?;
+        let is_exclusive = self.exclusive.as_ref() == Some(&closed);
+        if is_exclusive {
+            self.exclusive = None;
+        }
+        Ok(is_exclusive.then_some(Command::CloseExclusive { with: closed }))
+    }
+
+    /// Follows what the peer tells of exclusive conversations. What somebody is typing to another person goes on to that
+    /// person; says what is to be told of that.
+    pub(super) fn notice(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::ExclusiveOpened { with, by } => {
+                self.exclusive = Some(with.clone());
+                let to = self.open.get_or_insert_with(|| with.clone());
+                let is_news = with == by;
+                is_news.then(|| match to == with {
+                    true => goes_to(with),
+                    false => format!("* what you type still goes to {to}: /query {with} answers"),
+                })
+            }
+            Event::ExclusiveClosed { with, .. } if self.exclusive.as_ref() == Some(with) => {
+                self.exclusive = None;
+                self.open.take_if(|to| to == with);
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Says to whom plain lines go.
+pub(super) fn goes_to(to: &PeerName) -> String {
+    format!("* what you type goes to {to}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::event::WhyClosed;
+
+    fn name(text: &str) -> PeerName {
+        PeerName::parse(text).unwrap()
+    }
+
+    fn opened(with: &str, by: &str) -> Event {
+        Event::ExclusiveOpened { with: name(with), by: name(by) }
+    }
+
+    fn closed(with: &str) -> Event {
+        Event::ExclusiveClosed { with: name(with), why: WhyClosed::There }
+    }
+
+    fn open(windows: &Windows) -> Option<&str> {
+        windows.open().map(PeerName::as_str)
+    }
+
+    #[test]
+    fn another_window_takes_the_place_of_the_first() {
+        let mut windows = Windows::default();
+        assert_eq!(windows.prompt(&name("alice")), "alice> ");
+        assert_eq!(windows.to_open(&name("bob"), false), [Command::Query { to: name("bob") }]);
+        for to in ["bob", "carol"] {
+            assert!(windows.enter(name(to), false));
+            assert_eq!(open(&windows), Some(to));
+        }
+        assert_eq!(windows.prompt(&name("alice")), "alice to carol> ");
+        assert_eq!(windows.close().unwrap(), None, "the peer knows nothing of it");
+        assert_eq!(open(&windows), None);
+        assert_eq!(windows.close().unwrap_err().kind, FailureKind::Usage);
+    }
+
+    #[test]
+    fn who_goes_to_somebody_else_ends_the_exclusive_conversation() {
+        let mut windows = Windows::default();
+        let (bob, carol) = (name("bob"), name("carol"));
+        let (find, end) = (Command::Query { to: carol.clone() }, Command::CloseExclusive { with: bob.clone() });
+        assert_eq!(
+            windows.to_open(&bob, true),
+            [Command::Query { to: bob.clone() }, Command::OpenExclusive { to: bob.clone() }]
+        );
+        windows.notice(&opened("bob", "alice"));
+        assert!(windows.enter(bob.clone(), true));
+        assert_eq!(windows.to_open(&bob, true), [Command::Query { to: bob.clone() }], "it is there already");
+        assert_eq!(windows.to_open(&carol, false), [find.clone(), end.clone()]);
+        assert_eq!(windows.to_open(&carol, true), [find, end.clone(), Command::OpenExclusive { to: carol }]);
+        assert_eq!(windows.close().unwrap(), Some(end));
+        assert_eq!(windows.notice(&closed("bob")), None);
+        assert!(windows.close().is_err());
+    }
+
+    #[test]
+    fn what_somebody_else_opens_takes_no_line_that_is_meant_for_another() {
+        let mut windows = Windows::default();
+        assert_eq!(windows.notice(&opened("bob", "bob")).unwrap(), "* what you type goes to bob");
+        assert_eq!(open(&windows), Some("bob"));
+        windows.notice(&closed("bob"));
+        assert_eq!(open(&windows), None);
+
+        windows.enter(name("carol"), false);
+        let said = windows.notice(&opened("bob", "bob")).unwrap();
+        assert_eq!(said, "* what you type still goes to carol: /query bob answers");
+        assert_eq!(open(&windows), Some("carol"));
+        assert_eq!(windows.close().unwrap(), None, "first what is open");
+        assert_eq!(windows.close().unwrap(), Some(Command::CloseExclusive { with: name("bob") }));
+    }
+
+    #[test]
+    fn a_window_does_not_open_when_its_conversation_is_over_already() {
+        let mut windows = Windows::default();
+        windows.enter(name("carol"), false);
+        windows.notice(&opened("bob", "alice"));
+        windows.notice(&closed("bob"));
+        assert!(!windows.enter(name("bob"), true));
+        assert_eq!(open(&windows), None, "nor does the line go to whom it was not meant for");
+    }
+
+    #[test]
+    fn the_end_of_one_closes_no_other() {
+        let mut windows = Windows::default();
+        windows.enter(name("bob"), false);
+        windows.notice(&closed("bob"));
+        assert_eq!(open(&windows), Some("bob"), "an ordinary one");
+        assert_eq!(windows.leave(), Some(name("bob")));
+        assert_eq!(windows.leave(), None);
+    }
+}
