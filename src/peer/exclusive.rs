@@ -11,7 +11,7 @@ use super::context::{Context, not_oneself};
 use super::direct::DirectFailure;
 use super::event::{Event, WhyClosed};
 use super::failure::{Failure, FailureKind};
-use super::links::Link;
+use super::links::{InUse, Link};
 use super::{contacts, direct, peer_links};
 use crate::clock::now_millis;
 use crate::protocol::exclusive::{Answered, Ended, Engaged, Engagement, Heard, Opening};
@@ -226,8 +226,10 @@ pub(super) async fn keep(context: Arc<Context>) {
 
 /// Asks again and again whether it still holds, until it does not.
 async fn watch_over(context: &Context, name: &PeerName, key: PeerKey) {
+    let mut link = None;
     loop {
-        let heard = match has_left(context, key).await {
+        link = context.links.find(key).or(link);
+        let heard = match has_left(link.as_ref()).await {
             true => return leave(context, key),
             false => check(context, name, key).await,
         };
@@ -241,13 +243,19 @@ async fn watch_over(context: &Context, name: &PeerName, key: PeerKey) {
 }
 
 /// Waits for the next check, or until the link ends; says whether the other side has ended it because its program leaves.
-async fn has_left(context: &Context, key: PeerKey) -> bool {
-    let Some(link) = context.links.find(key) else {
-        tokio::time::sleep(CHECK_INTERVAL).await;
-        return false;
+async fn has_left(link: Option<&InUse>) -> bool {
+    let was_open = link.is_some_and(|link| link.connection.is_open());
+    let ended = match link {
+        Some(link) => tokio::time::timeout(CHECK_INTERVAL, link.connection.closed()).await.ok(),
+        None => None,
     };
-    let ended = tokio::time::timeout(CHECK_INTERVAL, link.connection.closed()).await;
-    matches!(ended, Ok(TransportError::Closed(CloseCode::ShuttingDown)))
+    if matches!(ended, Some(TransportError::Closed(CloseCode::ShuttingDown))) {
+        return true;
+    }
+    if !was_open {
+        tokio::time::sleep(CHECK_INTERVAL).await;
+    }
+    false
 }
 
 fn leave(context: &Context, key: PeerKey) {
