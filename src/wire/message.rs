@@ -8,46 +8,16 @@ use super::limits::{SEQUENCE_MAX, SKIPPED_RUNS_MAX, TEXT_BYTES_MAX};
 /// The version of envelopes, which outlive connections because they are stored.
 pub const ENVELOPE_VERSION: u8 = 1;
 
-/// A text that fits one message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Text(String);
-
 /// A text that is empty or does not fit one message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a message has 1 to {TEXT_BYTES_MAX} bytes, not {0}")]
 pub struct TextError(usize);
 
-impl Text {
-    /// Takes a text of 1 to 15,360 bytes.
-    ///
-    /// # Errors
-    /// [`TextError`] when it is empty or longer.
-    pub fn parse(text: &str) -> Result<Self, TextError> {
-        if text.is_empty() || text.len() > TEXT_BYTES_MAX {
-            Err(TextError(text.len()))
-        } else {
-            Ok(Self(text.to_owned()))
-        }
-    }
-
-    /// The text as it was written: remove control characters before printing.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Text {
-    type Error = TextError;
-    fn try_from(text: String) -> Result<Self, TextError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<Text> for String {
-    fn from(text: Text) -> Self {
-        text.0
+text_type! {
+    /// A text that fits one message: 1 to 15,360 bytes.
+    Text, TextError, text => {
+        let fits = (1..=TEXT_BYTES_MAX).contains(&text.len());
+        if fits { Ok(text.to_owned()) } else { Err(TextError(text.len())) }
     }
 }
 

@@ -2,6 +2,9 @@
 
 pub mod ids;
 
+#[macro_use]
+mod text;
+
 pub mod account;
 pub mod catalog;
 pub mod datagram;

@@ -113,46 +113,16 @@ pub struct SignedAnnouncement {
     pub signature: Signature,
 }
 
-/// A text that fits an announcement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct AnnouncementText(String);
-
 /// A text that is empty or does not fit an announcement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("what is said to everybody has 1 to {ANNOUNCEMENT_BYTES_MAX} bytes, not {0}")]
 pub struct AnnouncementTextError(usize);
 
-impl AnnouncementText {
-    /// Takes a text of 1 to 2,048 bytes.
-    ///
-    /// # Errors
-    /// [`AnnouncementTextError`] when it is empty or longer.
-    pub fn parse(text: &str) -> Result<Self, AnnouncementTextError> {
-        if text.is_empty() || text.len() > ANNOUNCEMENT_BYTES_MAX {
-            Err(AnnouncementTextError(text.len()))
-        } else {
-            Ok(Self(text.to_owned()))
-        }
-    }
-
-    /// The text as it was written: remove control characters before printing.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for AnnouncementText {
-    type Error = AnnouncementTextError;
-    fn try_from(text: String) -> Result<Self, AnnouncementTextError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<AnnouncementText> for String {
-    fn from(text: AnnouncementText) -> Self {
-        text.0
+text_type! {
+    /// A text that fits an announcement: 1 to 2,048 bytes.
+    AnnouncementText, AnnouncementTextError, text => {
+        let fits = (1..=ANNOUNCEMENT_BYTES_MAX).contains(&text.len());
+        if fits { Ok(text.to_owned()) } else { Err(AnnouncementTextError(text.len())) }
     }
 }
 

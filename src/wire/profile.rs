@@ -97,65 +97,26 @@ pub enum PartError {
     PictureKind,
 }
 
-/// Makes a text of its own kind: what is parsed is kept, and decoding parses.
-macro_rules! text_part {
-    ($(#[$doc:meta])* $name:ident, $text:ident => $checked:expr) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// Takes a text that is in the bounds of its kind.
-            ///
-            /// # Errors
-            /// [`PartError`] says what it must be like.
-            pub fn parse($text: &str) -> Result<Self, PartError> {
-                $checked.map(Self)
-            }
-
-            /// The text as it was written: remove control characters before printing.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = PartError;
-            fn try_from(text: String) -> Result<Self, PartError> {
-                Self::parse(&text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(part: $name) -> Self {
-                part.0
-            }
-        }
-    };
-}
-
-text_part! {
+text_type! {
     /// What somebody wants to be called: 1 to 64 characters, all of them visible.
-    DisplayName, text => {
+    DisplayName, PartError, text => {
         let fits = (1..=DISPLAY_NAME_CHARS_MAX).contains(&text.chars().count());
         let shows = !text.trim().is_empty() && !text.chars().any(is_unprintable);
         if fits && shows { Ok(text.to_owned()) } else { Err(PartError::DisplayName) }
     }
 }
 
-text_part! {
+text_type! {
     /// A paragraph of somebody about themselves: 1 to 1,024 bytes.
-    ProfileInfo, text => {
+    ProfileInfo, PartError, text => {
         let fits = (1..=PROFILE_INFO_BYTES_MAX).contains(&text.len());
         if fits { Ok(text.to_owned()) } else { Err(PartError::Info(text.len())) }
     }
 }
 
-text_part! {
+text_type! {
     /// What a free field is called: one word of 1 to 32 letters, digits and `. _ -`; upper-case ASCII letters are lowered.
-    FieldLabel, text => {
+    FieldLabel, PartError, text => {
         let label = text.to_ascii_lowercase();
         let fits = (1..=FIELD_LABEL_CHARS_MAX).contains(&label.chars().count());
         if !fits || !label.chars().all(|c| c.is_alphanumeric() || "._-".contains(c)) {
@@ -168,9 +129,9 @@ text_part! {
     }
 }
 
-text_part! {
+text_type! {
     /// What a free field says: 1 to 512 bytes.
-    FieldValue, text => {
+    FieldValue, PartError, text => {
         let fits = (1..=FIELD_VALUE_BYTES_MAX).contains(&text.len());
         if fits { Ok(text.to_owned()) } else { Err(PartError::Value(text.len())) }
     }
