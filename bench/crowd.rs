@@ -103,6 +103,7 @@ impl Person {
             | DirectoryPush::Announcement { .. }
             | DirectoryPush::FriendAsked { .. }
             | DirectoryPush::FriendAnswered { .. }
+            | DirectoryPush::PeopleChanged
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }
             | DirectoryPush::KeyChanged { .. } => PushReply::Taken,

@@ -208,6 +208,7 @@ async fn take_pushes((person, connection): Present, post: Arc<Post>, seen: Arc<S
             | DirectoryPush::Announcement { .. }
             | DirectoryPush::FriendAsked { .. }
             | DirectoryPush::FriendAnswered { .. }
+            | DirectoryPush::PeopleChanged
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }
             | DirectoryPush::KeyChanged { .. } => {

@@ -374,7 +374,7 @@ impl Output {
             Event::Connected { name, via } => format!("* connected to {name}: {}", paths::path(via)),
             Event::Profile(row) => profiles::lines(row),
             Event::ExclusiveOpened { with, by } if with == by => {
-                format!("* {with} has opened an exclusive conversation with you: /close ends it")
+                format!("* {with} has opened an exclusive conversation with you: /query {with} answers, /close ends it")
             }
             Event::ExclusiveOpened { with, .. } => format!("* exclusive conversation with {with}: /close ends it"),
             Event::ExclusiveClosed { with, why } => match why {

@@ -1,5 +1,6 @@
-//! To whom a plain line goes: one conversation is open at a time, and beside that there may be an exclusive one, which
-//! the other side can open too. Asks nobody: it says what is to be asked.
+//! To whom a plain line goes: to whom its writer has said, and nobody else changes that while a line is being typed.
+//! Beside the open conversation there may be an exclusive one, which the other side can open and end too. Asks nobody: it
+//! says what is to be asked.
 
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
@@ -43,11 +44,9 @@ impl Windows {
         commands
     }
 
-    /// Opens a conversation once the peer has done that. Says `false` when it was to be exclusive and is over already.
-    pub(super) fn enter(&mut self, to: PeerName, exclusive: bool) -> bool {
-        let is_there = !exclusive || self.exclusive.as_ref() == Some(&to);
-        self.open = is_there.then_some(to);
-        is_there
+    /// Opens a conversation once the peer has done that.
+    pub(super) fn enter(&mut self, to: PeerName) {
+        self.open = Some(to);
     }
 
     /// Closes what is open, so that nothing goes to whom it is not meant for. Says who that was. An exclusive
@@ -71,22 +70,17 @@ impl Windows {
         Ok(is_exclusive.then_some(Command::CloseExclusive { with: closed }))
     }
 
-    /// Follows what the peer tells of exclusive conversations. What somebody is typing to another person goes on to that
-    /// person; says what is to be told of that.
+    /// Follows what the peer tells of exclusive conversations. What is typed goes where it went; says when that is to
+    /// somebody else than to whoever opened one.
     pub(super) fn notice(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::ExclusiveOpened { with, by } => {
                 self.exclusive = Some(with.clone());
-                let to = self.open.get_or_insert_with(|| with.clone());
-                let is_news = with == by;
-                is_news.then(|| match to == with {
-                    true => goes_to(with),
-                    false => format!("* what you type still goes to {to}: /query {with} answers"),
-                })
+                let to = self.open.as_ref().filter(|to| with == by && *to != with)?;
+                Some(format!("* what you type still goes to {to}"))
             }
             Event::ExclusiveClosed { with, .. } if self.exclusive.as_ref() == Some(with) => {
                 self.exclusive = None;
-                self.open.take_if(|to| to == with);
                 None
             }
             _ => None,
@@ -126,7 +120,7 @@ mod tests {
         assert_eq!(windows.prompt(&name("alice")), "alice> ");
         assert_eq!(windows.to_open(&name("bob"), false), [Command::Query { to: name("bob") }]);
         for to in ["bob", "carol"] {
-            assert!(windows.enter(name(to), false));
+            windows.enter(name(to));
             assert_eq!(open(&windows), Some(to));
         }
         assert_eq!(windows.prompt(&name("alice")), "alice to carol> ");
@@ -145,7 +139,7 @@ mod tests {
             [Command::Query { to: bob.clone() }, Command::OpenExclusive { to: bob.clone() }]
         );
         windows.notice(&opened("bob", "alice"));
-        assert!(windows.enter(bob.clone(), true));
+        windows.enter(bob.clone());
         assert_eq!(windows.to_open(&bob, true), [Command::Query { to: bob.clone() }], "it is there already");
         assert_eq!(windows.to_open(&carol, false), [find.clone(), end.clone()]);
         assert_eq!(windows.to_open(&carol, true), [find, end.clone(), Command::OpenExclusive { to: carol }]);
@@ -157,35 +151,25 @@ mod tests {
     #[test]
     fn what_somebody_else_opens_takes_no_line_that_is_meant_for_another() {
         let mut windows = Windows::default();
-        assert_eq!(windows.notice(&opened("bob", "bob")).unwrap(), "* what you type goes to bob");
-        assert_eq!(open(&windows), Some("bob"));
-        windows.notice(&closed("bob"));
+        assert_eq!(windows.notice(&opened("bob", "bob")), None);
         assert_eq!(open(&windows), None);
+        windows.notice(&closed("bob"));
 
-        windows.enter(name("carol"), false);
-        let said = windows.notice(&opened("bob", "bob")).unwrap();
-        assert_eq!(said, "* what you type still goes to carol: /query bob answers");
+        windows.enter(name("carol"));
+        assert_eq!(windows.notice(&opened("bob", "bob")).unwrap(), "* what you type still goes to carol");
         assert_eq!(open(&windows), Some("carol"));
         assert_eq!(windows.close().unwrap(), None, "first what is open");
         assert_eq!(windows.close().unwrap(), Some(Command::CloseExclusive { with: name("bob") }));
     }
 
     #[test]
-    fn a_window_does_not_open_when_its_conversation_is_over_already() {
+    fn the_end_of_an_exclusive_conversation_leaves_an_ordinary_one() {
         let mut windows = Windows::default();
-        windows.enter(name("carol"), false);
         windows.notice(&opened("bob", "alice"));
+        windows.enter(name("bob"));
         windows.notice(&closed("bob"));
-        assert!(!windows.enter(name("bob"), true));
-        assert_eq!(open(&windows), None, "nor does the line go to whom it was not meant for");
-    }
-
-    #[test]
-    fn the_end_of_one_closes_no_other() {
-        let mut windows = Windows::default();
-        windows.enter(name("bob"), false);
-        windows.notice(&closed("bob"));
-        assert_eq!(open(&windows), Some("bob"), "an ordinary one");
+        assert_eq!(open(&windows), Some("bob"));
+        assert_eq!(windows.to_open(&name("bob"), true).len(), 2, "it can be opened again");
         assert_eq!(windows.leave(), Some(name("bob")));
         assert_eq!(windows.leave(), None);
     }

@@ -79,6 +79,7 @@ pub(super) async fn say(
         Word::Befriend | Word::Unfriend | Word::Block | Word::Unblock => {
             refresh_circle(shared, &session.name).await?;
             refresh_circle(shared, other).await?;
+            tell_resident(shared, session);
         }
     }
     Ok(said.state)
@@ -117,7 +118,15 @@ pub(super) async fn set_audience(shared: &Shared, session: &Session, audience: A
     let senders = shared.store.set_audience(&session.name, session.key, audience, now_millis()).await?;
     shared.registry.tell_senders(&senders);
     refresh_circle(shared, &session.name).await?;
+    tell_resident(shared, session);
     Ok(DirectoryReply::Done)
+}
+
+/// Tells the account's peer what another of its sessions has changed: it checks again what the directory lets through.
+fn tell_resident(shared: &Shared, by: &Session) {
+    if !by.is_resident() {
+        tell(shared, &by.name, DirectoryPush::PeopleChanged);
+    }
 }
 
 /// Who may see it now.

@@ -137,6 +137,26 @@ async fn a_request_is_shown_at_each_login_until_it_is_answered_and_the_asker_hea
 }
 
 #[tokio::test]
+async fn the_peer_hears_that_another_session_of_its_account_has_changed_something() {
+    let two = Two::start().await;
+    let errand = two.world.again(&two.bob).await;
+    errand.log_in(errand.login("bob", ERRAND, None)).await.unwrap();
+    for request in [
+        DirectoryRequest::Block { name: name("alice") },
+        DirectoryRequest::Unblock { name: name("alice") },
+        DirectoryRequest::SetAudience(Audience::Friends),
+    ] {
+        done(&errand, request, DirectoryReply::Done).await;
+        assert_eq!(two.bob.told().await, DirectoryPush::PeopleChanged);
+    }
+    done(&two.bob, DirectoryRequest::SetAudience(Audience::Everyone), DirectoryReply::Done).await;
+    done(&two.alice, befriend("bob"), DirectoryReply::Friendship(FriendState::Asked)).await;
+    let asked = DirectoryPush::FriendAsked { from: name("alice"), key: two.alice.identity.public() };
+    assert_eq!(two.bob.told().await, asked, "nothing of what it has said itself");
+    two.world.stop().await;
+}
+
+#[tokio::test]
 async fn nobody_blocks_or_befriends_themselves_or_nobody() {
     let Two { world, alice, .. } = Two::start().await;
     for request in [block, unblock, befriend, unfriend, put_off] {

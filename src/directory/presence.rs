@@ -18,20 +18,21 @@ use crate::wire::limits::{PAGE_ENTRIES_MAX, RECENT, RECENT_MAX, WATCHED_MAX};
 use crate::wire::people::{Person, Presence, SignedAnnouncement};
 use crate::wire::refusal::Refusal;
 
-/// How often accounts have said something to everybody.
+/// How often accounts have made others hear of them.
 #[derive(Debug)]
-pub(super) struct Announcements(Mutex<Rate>);
+pub(super) struct Heard {
+    announcements: Mutex<Rate>,
+    presence: Mutex<Rate>,
+}
 
-impl Default for Announcements {
+impl Default for Heard {
     fn default() -> Self {
-        Self(Mutex::new(Rate::of_announcements()))
+        Self { announcements: Mutex::new(Rate::of_announcements()), presence: Mutex::new(Rate::of_presence()) }
     }
 }
 
-impl Announcements {
-    fn rate(&self) -> MutexGuard<'_, Rate> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(rate: &Mutex<Rate>) -> MutexGuard<'_, Rate> {
+    rate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lets others see a resident otherwise. Nobody can look as if they were gone: whoever wants that leaves.
@@ -39,6 +40,7 @@ pub(super) fn set(shared: &Shared, session: &Arc<Session>, presence: Presence) -
     if !presence.is_online() {
         return Err(Refusal::UnknownRequest);
     }
+    lock(&shared.heard.presence).take(&session.name, now_millis())?;
     shared.registry.set_presence(session, presence)?;
     Ok(DirectoryReply::Done)
 }
@@ -80,11 +82,8 @@ pub(super) async fn who(
 async fn visible(shared: &Shared, asker: &Session, listed: Vec<Listed>) -> Result<Vec<Person>, StoreError> {
     let gone: Vec<_> =
         listed.iter().filter(|person| person.left_at.is_some()).map(|person| person.name.clone()).collect();
-    let relations: BTreeMap<_, _> = if gone.is_empty() {
-        BTreeMap::new()
-    } else {
-        shared.store.relations(&asker.name, gone).await?.into_iter().collect()
-    };
+    // Also of nobody: by the time it takes nobody finds out whether somebody whom they may not see has left.
+    let relations: BTreeMap<_, _> = shared.store.relations(&asker.name, gone).await?.into_iter().collect();
     let person = |Listed { name, presence, left_at }: Listed| {
         let Some(left_at) = left_at else { return Some(Person { name, presence, last_seen: None }) };
         let relation = relations.get(&name)?;
@@ -100,7 +99,7 @@ pub(super) async fn announce(shared: &Shared, session: &Session, signed: SignedA
     if signed.announcement.sender != session.key {
         return Err(Refusal::NotYourName);
     }
-    shared.announcements.rate().take(&session.name, now_millis())?;
+    lock(&shared.heard.announcements).take(&session.name, now_millis())?;
     announcement::verify(&signed).map_err(|_| Refusal::BadSignature)?;
     let circle = shared.store.circle(&session.name).await?;
     let push = DirectoryPush::Announcement { from: session.name.clone(), signed: Box::new(signed) };

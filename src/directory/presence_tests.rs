@@ -9,7 +9,7 @@ use crate::directory::store::Account;
 use crate::directory::store::sqlite::tests::meddle_with;
 use crate::seal::announcement;
 use crate::wire::ids::{Pattern, UnixMillis};
-use crate::wire::limits::{ANNOUNCEMENTS_AT_ONCE, PAGE_ENTRIES_MAX, WATCHED_MAX};
+use crate::wire::limits::{ANNOUNCEMENTS_AT_ONCE, PAGE_ENTRIES_MAX, PRESENCE_CHANGES_PER_MINUTE, WATCHED_MAX};
 use crate::wire::people::{Announcement, AnnouncementText, SignedAnnouncement};
 
 /// Longer than anything takes here.
@@ -207,12 +207,19 @@ async fn the_last_word_on_somebody_is_true_however_much_was_said_before() {
     let world = World::start();
     let bob = resident(&world, "bob").await;
     let alice = resident(&world, "alice").await;
+    // Faster than she may ask for it.
+    let session = world.shared.registry.resident(&name("alice")).unwrap();
     for _ in 0..400 {
         for presence in [Presence::Away, Presence::Online] {
-            alice.shows(presence).await.unwrap();
+            world.shared.registry.set_presence(&session, presence).unwrap();
         }
     }
-    alice.shows(Presence::Busy).await.unwrap();
+    drop(session);
+    for _ in 0..PRESENCE_CHANGES_PER_MINUTE {
+        alice.shows(Presence::Busy).await.unwrap();
+    }
+    let refused = alice.shows(Presence::Online).await;
+    assert!(matches!(refused, Err(Refusal::TooOften { seconds: 1..=6 })), "{refused:?}");
     let mut told = 0;
     while bob.hears().await.1 != Presence::Busy {
         told += 1;

@@ -156,7 +156,7 @@ impl Directory {
             store: Box::new(store),
             registry: Registry::default(),
             login_limits: LoginLimits::new(limits),
-            announcements: Default::default(),
+            heard: Default::default(),
             dials: Dials::default(),
             people: People::default(),
             relay,

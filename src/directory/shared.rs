@@ -6,7 +6,7 @@ use super::dials::Dials;
 use super::invitations::Admission;
 use super::login::LoginLimits;
 use super::people::People;
-use super::presence::Announcements;
+use super::presence::Heard;
 use super::registry::Registry;
 use super::relay::Relay;
 use super::store::Store;
@@ -24,8 +24,8 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     /// What slows down guessing and mass registration.
     pub(super) login_limits: LoginLimits,
-    /// How often accounts have said something to everybody.
-    pub(super) announcements: Announcements,
+    /// How often accounts have made others hear of them.
+    pub(super) heard: Heard,
     /// What is remembered of dials, and of who asked whom.
     pub(super) dials: Dials,
     /// What is remembered of what people say of each other.

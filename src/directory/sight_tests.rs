@@ -362,7 +362,7 @@ impl Story {
                 DirectoryPush::Opened { .. } => seen.news.push("opened".to_owned()),
                 DirectoryPush::Announcement { from, .. } => seen.news.push(format!("announcement of {from}")),
                 // How often a session hears that nothing waits depends on how fast it is.
-                DirectoryPush::Drained { .. } => {}
+                DirectoryPush::Drained { .. } | DirectoryPush::PeopleChanged => {}
                 DirectoryPush::Presence { name: who, presence } if *who == name("sam") => seen.presence.push(*presence),
                 DirectoryPush::Presence { .. } => {}
                 DirectoryPush::Delivery(_) | DirectoryPush::FriendAsked { .. } => {}

@@ -125,7 +125,7 @@ impl World {
     }
 
     /// The same machine once more.
-    async fn again(&self, client: &Client) -> Client {
+    pub(super) async fn again(&self, client: &Client) -> Client {
         self.connect(IdentityKey::from_seed(client.identity.seed())).await
     }
 }

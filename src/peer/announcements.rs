@@ -70,14 +70,7 @@ pub(super) async fn say(context: &Context, text: &str, rows: &Rows) -> Result<()
 pub(super) async fn take(context: &Context, from: PeerName, signed: SignedAnnouncement) -> PushAnswer {
     announcement::verify(&signed).map_err(|_| Refusal::BadSignature)?;
     let Announcement { sender, id, sent_at, text } = signed.announcement;
-    match contacts::is_impostor(context, &from, sender).await {
-        Ok(false) => {}
-        Ok(true) => return Err(Refusal::NotAccepted),
-        Err(failure) => {
-            tracing::error!(%failure, "the profile cannot be read");
-            return Err(Refusal::Storage);
-        }
-    }
+    contacts::meet_if_known(context, &from, sender).await?;
     if context.heard.is_new(sender, id) {
         context.tell(Event::Announcement { from, id, sent_at, text: text.as_str().to_owned() });
     }

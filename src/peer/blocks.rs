@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::commands::Rows;
 use super::context::{Context, not_oneself, unexpected};
 use super::event::Event;
-use super::exclusive;
 use super::failure::Failure;
+use super::{exclusive, friends};
 use crate::database::{Database, DatabaseError};
 use crate::storage::{contacts, people};
 use crate::wire::directory::{DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
@@ -73,21 +73,23 @@ pub(super) fn passed_over(context: &Context, push: &DirectoryPush) -> Option<Pus
         DirectoryPush::Delivery(delivery) => {
             (&delivery.from, Some(delivery.envelope.header.sender), Ok(PushReply::Left))
         }
-        DirectoryPush::Dial(announced) => (&announced.from, Some(announced.key), Err(Refusal::NotAccepted)),
+        // As if nobody were here.
+        DirectoryPush::Dial(announced) => (&announced.from, Some(announced.key), Err(Refusal::Offline)),
         DirectoryPush::ConsentAsked { from, key } | DirectoryPush::FriendAsked { from, key } => {
             (from, Some(*key), Ok(PushReply::Taken))
         }
         DirectoryPush::Announcement { from, signed } => (from, Some(signed.announcement.sender), Ok(PushReply::Taken)),
         DirectoryPush::ConsentAnswered { by: from, .. }
         | DirectoryPush::FriendAnswered { by: from, .. }
-        | DirectoryPush::Presence { name: from, .. } => (from, None, Ok(PushReply::Taken)),
+        | DirectoryPush::Presence { name: from, .. }
+        | DirectoryPush::KeyChanged { name: from, .. } => (from, None, Ok(PushReply::Taken)),
         // Of these the key of whoever signed counts, or what they tell is of this account.
         DirectoryPush::Receipts(_)
         | DirectoryPush::Drained { .. }
         | DirectoryPush::Opened { .. }
         | DirectoryPush::KeyRequested { .. }
         | DirectoryPush::Returned { .. }
-        | DirectoryPush::KeyChanged { .. } => return None,
+        | DirectoryPush::PeopleChanged => return None,
     };
     let is_blocked = context.blocks.has_name(from) || key.is_some_and(|key| context.blocks.has_key(key));
     if !is_blocked {
@@ -117,7 +119,8 @@ pub(super) async fn block(context: &Context, name: PeerName, rows: &Rows) -> Res
         }
         Err(failure) => {
             rows.row(Event::Blocked { name }).await;
-            let text = format!("* blocked here; the directory is told at your peer's next login ({failure})");
+            context.friends.changed.notify_one();
+            let text = format!("* blocked here; the directory is told as soon as it can be ({failure})");
             rows.row(Event::Note { text }).await;
         }
         Ok(()) => rows.row(Event::Blocked { name }).await,
@@ -156,6 +159,7 @@ async fn let_in(context: &Context, name: &PeerName) -> Result<(), Failure> {
 pub(super) async fn unblock(context: &Context, name: PeerName, rows: &Rows) -> Result<(), Failure> {
     let _changing = context.blocks.changing.lock().await;
     let told = context.tell_directory(&DirectoryRequest::Unblock { name: name.clone() }).await;
+    friends::check_if_lost(context, &told);
     let was_here = context.blocks.has_name(&name);
     let is_over = |refusal: &Refusal| told.as_ref().is_err_and(|failure| failure.refusal == Some(refusal.number()));
     // An account may be gone whose owner is kept out here.

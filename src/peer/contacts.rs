@@ -12,7 +12,7 @@ use crate::storage::contacts;
 use crate::wire::account::{Identity, LoginKind};
 use crate::wire::directory::{PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
-use crate::wire::refusal::CloseCode;
+use crate::wire::refusal::{CloseCode, Refusal};
 
 /// Judges a key that a person shows, or that the directory shows for them, and tells of a change. What comes back may
 /// be talked to.
@@ -36,17 +36,26 @@ pub(super) async fn meet(context: &Context, name: &PeerName, shown: PeerKey) -> 
 
 /// Takes the directory's word that somebody has another key; only contacts matter.
 pub(super) async fn key_changed(context: &Context, name: &PeerName, key: PeerKey) -> PushAnswer {
+    if let Err(refusal) = meet_if_known(context, name, key).await {
+        // It is held back, which the person was told; or it is met again when it is talked to.
+        tracing::info!(%name, %key, %refusal, "the new key is not talked to");
+    }
+    Ok(PushReply::Taken)
+}
+
+/// Judges a key that a person shows by what is pinned, if anything is: whoever is unknown stays so. Refused with
+/// `NotAccepted` when it is held back.
+pub(super) async fn meet_if_known(context: &Context, name: &PeerName, shown: PeerKey) -> Result<(), Refusal> {
     let met = async {
         match contacts::known(context.database(), name).await? {
-            Some(_) => meet(context, name, key).await.map(drop),
+            Some(_) => meet(context, name, shown).await.map(drop),
             None => Ok(()),
         }
     };
-    if let Err(failure) = met.await {
-        // It is held back, which the person was told; or it is met again when it is talked to.
-        tracing::info!(%name, %key, %failure, "the new key is not talked to");
-    }
-    Ok(PushReply::Taken)
+    met.await.map_err(|failure| {
+        tracing::info!(%name, %failure, "nothing is taken of this key");
+        if failure.kind == FailureKind::Authentication { Refusal::NotAccepted } else { Refusal::Storage }
+    })
 }
 
 /// A person as the directory knows them, with a key that may be talked to.

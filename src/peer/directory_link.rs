@@ -393,6 +393,10 @@ async fn answer_to(context: &Context, push: DirectoryPush) -> PushAnswer {
         DirectoryPush::Announcement { from, signed } => announcements::take(context, from, *signed).await,
         DirectoryPush::FriendAsked { from, key } => friends::take_request(context, from, key).await,
         DirectoryPush::FriendAnswered { by, answer } => friends::take_answer(context, by, answer).await,
+        DirectoryPush::PeopleChanged => {
+            context.friends.changed.notify_one();
+            Ok(PushReply::Taken)
+        }
         DirectoryPush::KeyRequested { key, source } => account::key_requested(context, key, source),
         DirectoryPush::KeyChanged { name, key } => contacts::key_changed(context, &name, key).await,
         DirectoryPush::Returned { to, id, refusal } => outbox::take_returned(context, to, id, refusal).await,

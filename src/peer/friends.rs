@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::commands::Rows;
+use tokio::sync::Notify;
+
 use super::context::{Context, not_oneself, unexpected};
 use super::event::Event;
-use super::failure::Failure;
+use super::failure::{Failure, FailureKind};
 use super::{blocks, contacts};
 use crate::clock::now_millis;
 use crate::protocol::friendship::{self, News, Wanted};
@@ -29,6 +32,10 @@ pub(super) struct Friends {
     shown: Mutex<BTreeSet<PeerName>>,
     /// Held while friendships change here and at the directory, so that both end up with the same.
     changing: tokio::sync::Mutex<()>,
+    /// Who may see this account, as the directory said last.
+    audience: Mutex<Audience>,
+    /// Rings when the directory may know something else of people than is known here.
+    pub(super) changed: Notify,
 }
 
 impl Friends {
@@ -42,6 +49,14 @@ impl Friends {
     /// A request is answered, or taken back: another one is shown again.
     pub(super) fn forget_question(&self, from: &PeerName) {
         self.shown().remove(from);
+    }
+
+    fn audience(&self) -> Audience {
+        *self.lock_audience()
+    }
+
+    fn lock_audience(&self) -> MutexGuard<'_, Audience> {
+        self.audience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shown(&self) -> MutexGuard<'_, BTreeSet<PeerName>> {
@@ -58,7 +73,9 @@ pub(super) async fn befriend(context: &Context, name: PeerName, rows: &Rows) -> 
     let key = contacts::identify(context, &name).await?.key;
     let _changing = context.friends.changing.lock().await;
     let was_wanted = people::want_friend(context.database(), &name).await?;
-    let said = match context.ask_directory(&DirectoryRequest::Befriend { name: name.clone() }).await {
+    let said = context.ask_directory(&DirectoryRequest::Befriend { name: name.clone() }).await;
+    check_if_lost(context, &said);
+    let said = match said {
         Ok(DirectoryReply::Friendship(state)) => Ok(state),
         Ok(other) => Err(unexpected(&other)),
         Err(failure) => Err(failure.about(&name)),
@@ -84,27 +101,42 @@ pub(super) async fn befriend(context: &Context, name: PeerName, rows: &Rows) -> 
     Ok(())
 }
 
-/// Ends a friendship, declines a request or takes one's own back: here first, so that it is over even when the directory
-/// cannot be told.
+/// Ends a friendship, declines a request or takes one's own back: at the directory first, which would let them see this
+/// account otherwise.
 pub(super) async fn unfriend(context: &Context, name: PeerName, rows: &Rows) -> Result<(), Failure> {
     not_oneself(context, &name)?;
     let _changing = context.friends.changing.lock().await;
+    let told = context.tell_directory(&DirectoryRequest::Unfriend { name: name.clone() }).await;
+    check_if_lost(context, &told);
+    let is_none = told.as_ref().is_err_and(|failure| failure.refusal == Some(Refusal::NotFriends.number()));
+    if !is_none {
+        told.clone().map_err(|failure| failure.about(&name))?;
+    }
     let before = people::unwant_friend(context.database(), &name).await?;
+    if is_none && before.is_none() {
+        return told.map_err(|failure| failure.about(&name));
+    }
     context.friends.forget_question(&name);
     if before == Some(Wanted::Friends) {
         end_consent(context, &name).await?;
-    }
-    match context.tell_directory(&DirectoryRequest::Unfriend { name: name.clone() }).await {
-        Err(failure) if before.is_some() && failure.refusal == Some(Refusal::NotFriends.number()) => {}
-        told => told.map_err(|failure| failure.about(&name))?,
     }
     rows.row(Event::Unfriended { name }).await;
     Ok(())
 }
 
-/// Friends may connect directly; whoever is none any more may not, unless they were allowed it beside.
+/// Nobody knows whether the directory has done what it has not answered: then it is asked how things are.
+pub(super) fn check_if_lost<T>(context: &Context, told: &Result<T, Failure>) {
+    if told.as_ref().is_err_and(|failure| failure.refusal.is_none()) {
+        context.friends.changed.notify_one();
+    }
+}
+
+/// Friends may connect directly; whoever is none any more may not, unless they were allowed it beside. Where only friends
+/// may write, they have no connection at all.
 async fn end_consent(context: &Context, name: &PeerName) -> Result<(), Failure> {
-    if !consent::allows(context.database(), name, now_millis()).await? {
+    if context.friends.audience() == Audience::Friends {
+        context.links.close_people(|link| link == name);
+    } else if !consent::allows(context.database(), name, now_millis()).await? {
         context.links.close_direct(name);
     }
     Ok(())
@@ -113,6 +145,9 @@ async fn end_consent(context: &Context, name: &PeerName) -> Result<(), Failure> 
 /// Tells somebody who asks that the answer comes later.
 pub(super) async fn put_off(context: &Context, name: PeerName, rows: &Rows) -> Result<(), Failure> {
     not_oneself(context, &name)?;
+    if people::is_friend(context.database(), &name).await? {
+        return Err(Failure::new(FailureKind::Usage, format!("{name} is your friend already")));
+    }
     let told = context.tell_directory(&DirectoryRequest::PutOff { name: name.clone() }).await;
     told.map_err(|failure| failure.about(&name))?;
     rows.row(Event::PutOff { name }).await;
@@ -162,13 +197,44 @@ pub(super) async fn follow(context: Arc<Context>) {
     if context.account.kind != LoginKind::Resident {
         return;
     }
-    if let Err(failure) = blocks::reconcile(&context).await {
-        tracing::warn!(%failure, "not known whether the directory blocks whom this machine blocks");
-    }
-    if let Err(failure) = reconcile(&context).await {
-        tracing::warn!(%failure, "not known what has become of friendships");
+    loop {
+        let followed = async {
+            blocks::reconcile(&context).await?;
+            reconcile(&context).await?;
+            hear_audience(&context).await
+        };
+        match followed.await {
+            Ok(()) => context.friends.changed.notified().await,
+            Err(failure) => {
+                tracing::warn!(%failure, "not known whether the directory knows the same of people");
+                tokio::time::sleep(FOLLOW_PAUSE).await;
+            }
+        }
     }
 }
+
+/// Hears who may see this account. Whoever may not any more has no connection to it.
+async fn hear_audience(context: &Context) -> Result<(), Failure> {
+    let audience = audience_at_directory(context).await?;
+    *context.friends.lock_audience() = audience;
+    if audience == Audience::Friends {
+        let friends = people::friends(context.database()).await?;
+        context.links.close_people(|name| friends.get(name) != Some(&Wanted::Friends));
+    }
+    Ok(())
+}
+
+/// Whether whoever is at the other end of a link may write to this account and ask who it is: checked again, because a
+/// link outlives what let it be made.
+pub(super) async fn admits(context: &Context, name: &PeerName, key: PeerKey) -> Result<bool, Failure> {
+    match context.friends.audience() {
+        Audience::Everyone => Ok(true),
+        Audience::Friends => Ok(people::is_friend_with_key(context.database(), name, key).await?),
+    }
+}
+
+/// Between two attempts to hear from the directory how things are.
+const FOLLOW_PAUSE: Duration = Duration::from_secs(5);
 
 /// Hears what has become of friendships while this peer was away.
 async fn reconcile(context: &Context) -> Result<(), Failure> {
@@ -228,11 +294,7 @@ pub(super) async fn take_request(context: &Context, from: PeerName, key: PeerKey
     if context.account.kind != LoginKind::Resident {
         return Ok(PushReply::Taken);
     }
-    match contacts::is_impostor(context, &from, key).await {
-        Ok(false) => {}
-        Ok(true) => return Err(Refusal::NotAccepted),
-        Err(failure) => return Err(unreadable(&failure)),
-    }
+    contacts::meet_if_known(context, &from, key).await?;
     if context.friends.is_news(&from) {
         context.tell(Event::FriendAsked { from, key });
     }
@@ -267,18 +329,26 @@ fn unreadable(failure: &Failure) -> Refusal {
 
 /// Says who may see this account and write to it.
 pub(super) async fn set_privacy(context: &Context, audience: Audience, rows: &Rows) -> Result<(), Failure> {
-    context.tell_directory(&DirectoryRequest::SetAudience(audience)).await?;
+    let told = context.tell_directory(&DirectoryRequest::SetAudience(audience)).await;
+    check_if_lost(context, &told);
+    told?;
+    hear_audience(context).await?;
     rows.row(Event::Privacy { audience }).await;
     Ok(())
 }
 
 /// Shows who may.
 pub(super) async fn privacy(context: &Context, rows: &Rows) -> Result<(), Failure> {
-    match context.ask_directory(&DirectoryRequest::Audience).await? {
-        DirectoryReply::Audience(audience) => rows.row(Event::Privacy { audience }).await,
-        other => return Err(unexpected(&other)),
-    }
+    let audience = audience_at_directory(context).await?;
+    rows.row(Event::Privacy { audience }).await;
     Ok(())
+}
+
+async fn audience_at_directory(context: &Context) -> Result<Audience, Failure> {
+    match context.ask_directory(&DirectoryRequest::Audience).await? {
+        DirectoryReply::Audience(audience) => Ok(audience),
+        other => Err(unexpected(&other)),
+    }
 }
 
 #[cfg(test)]

@@ -338,6 +338,17 @@ impl Links {
         });
     }
 
+    /// Closes the links to some people, as if this peer left.
+    pub(super) fn close_people(&self, whom: impl Fn(&PeerName) -> bool) {
+        self.lock().retain(|link| {
+            let goes = whom(&link.name);
+            if goes {
+                link.connection.close(CloseCode::ShuttingDown);
+            }
+            !goes
+        });
+    }
+
     /// Closes the direct links to a person, whatever runs over them: it goes on through the relay.
     pub(super) fn close_direct(&self, name: &PeerName) {
         self.lock().retain(|link| {

@@ -10,7 +10,7 @@ use super::candidates::own_candidates;
 use super::context::{Context, PathChoice};
 use super::failure::{Failure, FailureKind};
 use super::links::{InUse, Link, Work};
-use super::{consent, contacts, direct, exclusive, profiles, rendezvous, upload};
+use super::{consent, contacts, direct, exclusive, friends, profiles, rendezvous, upload};
 use crate::protocol::rendezvous::{Path, Side};
 use crate::storage::shares;
 use crate::transport::connection::TransportError;
@@ -207,6 +207,18 @@ async fn answer(context: Arc<Context>, link: InUse, mut stream: Stream) {
     };
     if context.blocks.has(&link.name, link.key) {
         return context.links.close_person(&link.name, link.key);
+    }
+    let may_ask = match &request {
+        PeerRequest::Message(_) | PeerRequest::Profile(_) | PeerRequest::Exclusive(_) => {
+            friends::admits(&context, &link.name, link.key).await
+        }
+        PeerRequest::Nominate | PeerRequest::Fetch(_) | PeerRequest::Received { .. } | PeerRequest::Receipts(_) => {
+            Ok(true)
+        }
+    };
+    if !may_ask.is_ok_and(|may_ask| may_ask) {
+        // A profile that cannot be read admits nobody.
+        return stream.abort(CloseCode::ShuttingDown);
     }
     match request {
         // Said twice: it is in use already.

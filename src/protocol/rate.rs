@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use crate::wire::ids::{PeerName, UnixMillis};
-use crate::wire::limits::{ANNOUNCEMENT_PAUSE, ANNOUNCEMENTS_AT_ONCE, DIALS_PER_MINUTE, FRIEND_REQUESTS_PER_HOUR};
+use crate::wire::limits::{
+    ANNOUNCEMENT_PAUSE, ANNOUNCEMENTS_AT_ONCE, DIALS_PER_MINUTE, FRIEND_REQUESTS_PER_HOUR, PRESENCE_CHANGES_PER_MINUTE,
+};
 use crate::wire::refusal::Refusal;
 
 const MINUTE_MILLIS: u64 = 60_000;
@@ -42,6 +44,12 @@ impl Rate {
     pub fn of_announcements() -> Self {
         let pause = u64::try_from(ANNOUNCEMENT_PAUSE.as_millis()).unwrap_or(u64::MAX);
         Self::new(ANNOUNCEMENTS_AT_ONCE, pause.saturating_mul(ANNOUNCEMENTS_AT_ONCE.into()))
+    }
+
+    /// Of changes of how somebody is seen.
+    #[must_use]
+    pub fn of_presence() -> Self {
+        Self::new(PRESENCE_CHANGES_PER_MINUTE, MINUTE_MILLIS)
     }
 
     fn new(tokens: u32, filled_in: u64) -> Self {
@@ -108,6 +116,15 @@ mod tests {
         }
         assert_eq!(rate.take(&alice, start), Err(Refusal::TooOften { seconds: 120 }));
         assert_eq!(rate.take(&alice, start.plus_millis(120_000)), Ok(()));
+    }
+
+    #[test]
+    fn ten_changes_of_presence_in_a_minute_then_one_every_six_seconds() {
+        let mut rate = Rate::of_presence();
+        for _ in 0..PRESENCE_CHANGES_PER_MINUTE {
+            assert_eq!(rate.take(&name("alice"), UnixMillis(1_000_000)), Ok(()));
+        }
+        assert_eq!(rate.take(&name("alice"), UnixMillis(1_000_000)), Err(Refusal::TooOften { seconds: 6 }));
     }
 
     #[test]

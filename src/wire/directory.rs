@@ -342,6 +342,9 @@ pub enum DirectoryPush {
         /// What.
         answer: FriendAnswer,
     },
+    /// Another session of the account has changed whom it blocks, who its friends are or who may see it. Answer:
+    /// [`PushReply::Taken`], at once; what is asked for then says how it is.
+    PeopleChanged,
 }
 
 /// What a peer answers to a push.

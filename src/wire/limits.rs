@@ -253,6 +253,9 @@ pub const MAILBOX_PER_STRANGER_MAX: u64 = 5;
 /// What is said to everybody at once: it is in the memory of each who is online.
 pub const ANNOUNCEMENT_BYTES_MAX: usize = 2 * 1024;
 
+/// Changes of how one account lets others see it, in a minute: each is a line on their screens.
+pub const PRESENCE_CHANGES_PER_MINUTE: u32 = 10;
+
 /// Announcements that one account may make at once.
 pub const ANNOUNCEMENTS_AT_ONCE: u32 = 3;
 

@@ -97,11 +97,18 @@ pub enum PartError {
     PictureKind,
 }
 
+/// Whether a character leaves something to see on a screen.
+fn is_ink(c: char) -> bool {
+    let is_blank =
+        matches!(c, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' | '\u{fe00}'..='\u{fe0f}');
+    !c.is_whitespace() && !is_blank
+}
+
 text_type! {
     /// What somebody wants to be called: 1 to 64 characters, all of them visible.
     DisplayName, PartError, text => {
         let fits = (1..=DISPLAY_NAME_CHARS_MAX).contains(&text.chars().count());
-        let shows = !text.trim().is_empty() && !text.chars().any(is_unprintable);
+        let shows = text.chars().any(is_ink) && !text.chars().any(is_unprintable);
         if fits && shows { Ok(text.to_owned()) } else { Err(PartError::DisplayName) }
     }
 }

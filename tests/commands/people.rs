@@ -48,6 +48,34 @@ fn whoever_is_blocked_writes_in_vain_and_is_written_to_no_more() {
 }
 
 #[test]
+fn privacy_holds_for_whoever_is_connected_already() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
+    bob.rows("profile", &["edit", "name", "Bob"]);
+    let (mut alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
+    for ends in ["privacy friends", "unfriend"] {
+        alice_peer.say("/profile bob");
+        alice_peer.event("profile");
+        assert!(alice.rows("status", &[]).iter().any(|row| row["event"] == "link"), "they are connected");
+        let last: &[&str] = if ends == "unfriend" { &["alice"] } else { &[] };
+        bob.rows(ends, last);
+        alice_peer.say("/msg bob over what was open");
+        let refused = alice_peer.event("not_sent");
+        assert_eq!(text(&refused["failure"], "message"), "bob does not accept messages from you");
+        alice.run("profile", &["bob"]).expect_code(0);
+        assert_eq!(alice.rows("profile", &["bob"]).last().unwrap()["source"], "stored", "what she has seen before");
+        if ends == "privacy friends" {
+            alice_peer.say("/friend bob");
+            bob_peer.event("friend_asked");
+            bob_peer.say("/friend alice");
+            alice_peer.event("friend_answered");
+        }
+    }
+    assert!(!bob_peer.kinds_so_far().contains(&"message".to_owned()));
+}
+
+#[test]
 fn blocks_outlive_both_programs() {
     let world = World::new();
     let mut directory = world.directory();

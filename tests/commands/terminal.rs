@@ -110,15 +110,15 @@ fn the_prompt_says_to_whom_a_line_goes() {
     terminal.types_line("/close");
     terminal.shows("alice> ");
     bob.say("/query --exclusive alice");
-    terminal.shows("* bob has opened an exclusive conversation with you: /close ends it");
+    terminal.shows("* bob has opened an exclusive conversation with you: /query bob answers, /close ends it");
+    terminal.types_line("/query bob");
     terminal.shows("* what you type goes to bob");
-    terminal.types_line("");
     terminal.shows("alice to bob> ");
     terminal.types_line("at once");
     assert_eq!(bob.messages(1), ["at once"]);
     bob.quit();
     terminal.shows("* bob has left: the exclusive conversation is over");
-    terminal.types_line("");
+    terminal.types_line("/close");
     terminal.shows("alice> ");
     terminal.leaves();
 }

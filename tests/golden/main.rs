@@ -167,6 +167,7 @@ fn what_people_say_of_each_other_at_a_directory() {
     answer("reply-friends", DirectoryReply::Friends { friends: vec![friend], more: false });
     answer("reply-audience", DirectoryReply::Audience(Audience::Friends));
     golden("push-friend-asked", &DirectoryPush::FriendAsked { from: name("alice"), key: key() });
+    golden("push-people-changed", &DirectoryPush::PeopleChanged);
     golden("push-friend-answered", &DirectoryPush::FriendAnswered { by: bob(), answer: FriendAnswer::Busy });
 }
 

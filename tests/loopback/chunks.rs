@@ -204,6 +204,7 @@ impl Owner {
             | DirectoryPush::Announcement { .. }
             | DirectoryPush::FriendAsked { .. }
             | DirectoryPush::FriendAnswered { .. }
+            | DirectoryPush::PeopleChanged
             | DirectoryPush::KeyRequested { .. }
             | DirectoryPush::Returned { .. }
             | DirectoryPush::KeyChanged { .. } => Ok(PushReply::Taken),

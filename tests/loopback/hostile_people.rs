@@ -98,8 +98,8 @@ async fn nothing_is_taken_of_somebody_who_is_blocked() {
     ] {
         assert_eq!(directory.pushes(push).await, PushReply::Taken);
     }
-    assert_eq!(announces(&directory, "bob", bob.public()).await, Err(Refusal::NotAccepted));
-    assert_eq!(announces(&directory, "robert", bob.public()).await, Err(Refusal::NotAccepted));
+    assert_eq!(announces(&directory, "bob", bob.public()).await, Err(Refusal::Offline));
+    assert_eq!(announces(&directory, "robert", bob.public()).await, Err(Refusal::Offline));
     assert_eq!(
         announces(&directory, "carol", carol.public()).await,
         Err(Refusal::NoConsent),
@@ -190,6 +190,17 @@ async fn whom_the_directory_blocks_already_is_blocked_on_a_new_machine() {
         .await;
     assert!(note.contains("blocks bob for you"), "{note}");
     assert_eq!(alice.ask(Command::Blocked).await.unwrap(), [Event::Blocked { name: name("bob") }]);
+    assert_eq!(try_to_say(&alice, "hello").await.unwrap_err().message, "you have blocked bob");
+}
+
+#[tokio::test]
+async fn what_another_session_has_blocked_is_blocked_here_at_once() {
+    let (directory, mut alice) = HostileDirectory::with_alice(&new_key()).await;
+    try_to_say(&alice, "before").await.unwrap();
+    directory.lies.lock().unwrap().blocked = vec![name("bob")];
+    assert_eq!(directory.pushes(DirectoryPush::PeopleChanged).await, PushReply::Taken);
+    let note = |event: &Event| matches!(event, Event::Note { text } if text.contains("blocks bob")).then_some(());
+    alice.until(note).await;
     assert_eq!(try_to_say(&alice, "hello").await.unwrap_err().message, "you have blocked bob");
 }
 

@@ -221,7 +221,7 @@ impl Face {
             Ok(Line::Run(command)) => self.run(command).await,
             Ok(Line::Query { to, exclusive }) => {
                 let steps = self.windows.to_open(&to, exclusive).into();
-                self.begin_settling(steps, Some((to, exclusive)), settled).await;
+                self.begin_settling(steps, Some(to), settled).await;
             }
             Ok(Line::Close) => match self.windows.close() {
                 Ok(step) => self.begin_settling(step.into_iter().collect(), None, settled).await,
@@ -247,7 +247,7 @@ impl Face {
     async fn begin_settling(
         &mut self,
         steps: VecDeque<Command>,
-        then: Option<(PeerName, bool)>,
+        then: Option<PeerName>,
         settled: Option<oneshot::Sender<()>>,
     ) {
         self.show_prompt();
@@ -266,16 +266,17 @@ impl Face {
             Step::Done(then, settled) => {
                 // What the peer told before it was done comes first: perhaps it is over already.
                 self.catch_up(events).await?;
-                if let Some((to, exclusive)) = then
-                    && self.windows.enter(to.clone(), exclusive)
-                {
+                if let Some(to) = then {
                     self.output.talk(&goes_to(&to));
+                    self.windows.enter(to);
                 }
                 settled
             }
-            Step::Failed(failure, settled) => {
+            Step::Failed(failure, then, settled) => {
                 self.output.failure(&failure);
-                self.leave_window();
+                if then.as_ref() != self.windows.open() {
+                    self.leave_window();
+                }
                 settled
             }
         };
@@ -297,6 +298,9 @@ impl Face {
     /// Shows messages of which the events were missed.
     async fn catch_up_after(&mut self, missed: u64) -> Result<(), Failure> {
         self.log(|log| log.note_overrun(missed));
+        self.output.warning(&format!(
+            "warning: more happened than could be shown, {missed} events were passed over: /friends, /offers and /status show how it is now"
+        ));
         self.show_waiting().await
     }
 

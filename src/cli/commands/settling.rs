@@ -16,7 +16,7 @@ pub(super) struct Settling {
     /// What the peer says of what it does now.
     rows: mpsc::Receiver<Event>,
     /// Who is talked to then, and whether to no other; `None` after a closing.
-    then: Option<(PeerName, bool)>,
+    then: Option<PeerName>,
     /// Who waits for the end of it.
     settled: Option<oneshot::Sender<()>>,
 }
@@ -25,10 +25,10 @@ pub(super) struct Settling {
 pub(super) enum Step {
     /// There is more to be done.
     On(Settling),
-    /// All is done: who is talked to now, and whether to no other. Whoever waits goes on when the last part is dropped.
-    Done(Option<(PeerName, bool)>, Option<oneshot::Sender<()>>),
-    /// It came to nothing.
-    Failed(Failure, Option<oneshot::Sender<()>>),
+    /// All is done: who is talked to now. Whoever waits goes on when the last part is dropped.
+    Done(Option<PeerName>, Option<oneshot::Sender<()>>),
+    /// It came to nothing: who was to be talked to.
+    Failed(Failure, Option<PeerName>, Option<oneshot::Sender<()>>),
 }
 
 impl Settling {
@@ -36,7 +36,7 @@ impl Settling {
     pub(super) async fn begin(
         handle: &PeerHandle,
         mut steps: VecDeque<Command>,
-        then: Option<(PeerName, bool)>,
+        then: Option<PeerName>,
         settled: Option<oneshot::Sender<()>>,
     ) -> Option<Self> {
         let rows = handle.run(steps.pop_front()?).await;
@@ -61,9 +61,9 @@ impl Settling {
                 }
                 None => Step::Done(self.then, self.settled),
             },
-            Some(Event::Failed { failure }) => Step::Failed(failure, self.settled),
+            Some(Event::Failed { failure }) => Step::Failed(failure, self.then, self.settled),
             Some(_) => Step::On(self),
-            None => Step::Failed(Failure::new(FailureKind::Other, "the peer has stopped"), self.settled),
+            None => Step::Failed(Failure::new(FailureKind::Other, "the peer has stopped"), self.then, self.settled),
         }
     }
 }
