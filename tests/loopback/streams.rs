@@ -146,9 +146,10 @@ async fn every_request_of_a_real_peer_has_a_stream_of_its_own() {
     let mut kinds: Vec<_> = requests.iter().map(kind_of).collect();
     assert_eq!(kinds[0], "login");
     kinds.sort_unstable();
-    // She identifies bob twice: to pin his key, and to fetch the prekey. Grants, blocks and friends are compared with her own at login,
-    // and the directory is told whom she follows.
+    // She identifies bob twice: to pin his key, and to fetch the prekey. Grants, blocks, friends and who may see her are compared
+    // with her own at login, and the directory is told whom she follows.
     let expected = [
+        "audience",
         "blocked",
         "deliver",
         "deliver",
