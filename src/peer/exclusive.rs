@@ -229,10 +229,10 @@ async fn watch_over(context: &Context, name: &PeerName, key: PeerKey) {
     let mut link = None;
     loop {
         link = context.links.find(key).or(link);
-        let heard = match has_left(link.as_ref()).await {
-            true => return leave(context, key),
-            false => check(context, name, key).await,
-        };
+        if has_left(link.as_ref()).await {
+            return leave(context, key);
+        }
+        let Some(heard) = check(context, name, key).await else { return leave(context, key) };
         let mut engagement = context.exclusives.lock();
         match engagement.take_check(key, heard) {
             None => {}
@@ -265,21 +265,22 @@ fn leave(context: &Context, key: PeerKey) {
     }
 }
 
-/// Asks once, over another link when there is none.
-async fn check(context: &Context, name: &PeerName, key: PeerKey) -> Heard {
+/// Asks once, over another link when there is none. `None` when the directory knows that they have left.
+async fn check(context: &Context, name: &PeerName, key: PeerKey) -> Option<Heard> {
     let asked = async {
         let (_link, _) = peer_links::open(context, name, key, Purpose::Talk).await?;
         Ok::<_, Failure>(say(context, key, Exclusive::Still, CHECK_PATIENCE).await)
     };
     match tokio::time::timeout(CHECK_PATIENCE, asked).await {
-        Ok(Ok(Ok(()))) => Heard::Yes,
-        Ok(Ok(Err(DirectFailure::Refused(_)))) => Heard::No,
+        Ok(Ok(Ok(()))) => Some(Heard::Yes),
+        Ok(Ok(Err(DirectFailure::Refused(_)))) => Some(Heard::No),
+        Ok(Err(failure)) if failure.kind == FailureKind::Offline => None,
         unheard => {
             tracing::debug!(%name, ?unheard, "the other side of an exclusive conversation is silent");
             if let Some(link) = context.links.find(key) {
                 context.links.restore(&link, Purpose::Talk);
             }
-            Heard::Silence
+            Some(Heard::Silence)
         }
     }
 }
