@@ -10,7 +10,7 @@ use super::failure::Failure;
 use crate::wire::ids::{FileDigest, FileName, MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::profile::PictureKind;
 
-/// A message of the history, as [`Event::History`].
+/// A message of the history, as [`super::event::Event::History`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryRow {
     /// `out` when it is ours.
@@ -51,7 +51,7 @@ pub struct HistoryRow {
     pub offer: Option<MessageId>,
 }
 
-/// What an audit counted, as [`Event::Audit`]. Each message of ours counts once, as what it is now.
+/// What an audit counted, as [`super::event::Event::Audit`]. Each message of ours counts once, as what it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRow {
     /// With whom.
@@ -84,7 +84,7 @@ pub struct AuditRow {
     pub clean: bool,
 }
 
-/// Something odd in a conversation, as [`Event::AuditFinding`].
+/// Something odd in a conversation, as [`super::event::Event::AuditFinding`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditFindingRow {
     /// With whom.
@@ -114,7 +114,7 @@ pub struct AuditFindingRow {
     pub text: String,
 }
 
-/// What somebody says about themselves, as [`Event::Profile`]. Their key has signed it.
+/// What somebody says about themselves, as [`super::event::Event::Profile`]. Their key has signed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileRow {
     /// Who.
