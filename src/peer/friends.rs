@@ -14,7 +14,7 @@ use super::failure::{Failure, FailureKind};
 use super::{blocks, contacts};
 use crate::clock::now_millis;
 use crate::protocol::friendship::{self, News, Wanted};
-use crate::storage::{self, consent, people};
+use crate::storage::{consent, people};
 use crate::wire::account::LoginKind;
 use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
@@ -241,7 +241,10 @@ async fn reconcile(context: &Context) -> Result<(), Failure> {
     let _changing = context.friends.changing.lock().await;
     let mut listed = BTreeMap::new();
     for friend in at_directory(context).await? {
-        note_key(context, &friend.name, friend.key).await?;
+        // A friendship is with a key: another one ends it, whatever the directory says of the name.
+        if let Err(Refusal::Storage) = contacts::meet_if_known(context, &friend.name, friend.key).await {
+            return Err(Failure::from(Refusal::Storage));
+        }
         listed.insert(friend.name.clone(), friend);
     }
     let known = people::friends(context.database()).await?;
@@ -253,18 +256,6 @@ async fn reconcile(context: &Context) -> Result<(), Failure> {
         if let Some(news) = heard.await?.news {
             tell(context, name, listed.get(name).map(|friend| friend.key), news).await?;
         }
-    }
-    Ok(())
-}
-
-/// A friendship is with a key: another one ends it, whatever the directory says of the name.
-async fn note_key(context: &Context, name: &PeerName, key: PeerKey) -> Result<(), Failure> {
-    let known = storage::contacts::known(context.database(), name).await?;
-    if known.is_some_and(|trust| trust.key != key)
-        && let Err(failure) = contacts::meet(context, name, key).await
-    {
-        // It is held back, which the person was told.
-        tracing::info!(%name, %failure, "no friend under this key");
     }
     Ok(())
 }
