@@ -67,11 +67,7 @@ impl World {
 
     /// A directory that listens.
     pub(super) fn directory(&self) -> Directory {
-        self.directory_at("127.0.0.1:0")
-    }
-
-    pub(super) fn directory_at(&self, listen: &str) -> Directory {
-        self.directory_that(listen, "")
+        self.directory_that("127.0.0.1:0", "")
     }
 
     /// A directory with more flags.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::program::{Directory, PASSWORD, Process, World, names_in};
+use crate::program::{PASSWORD, Process, World, names_in};
 
 #[test]
 fn passwords_and_keys_are_in_no_argument_list_output_or_log() {
@@ -36,14 +36,7 @@ fn passwords_and_keys_are_in_no_argument_list_output_or_log() {
 #[test]
 fn a_directory_logs_neither_passwords_nor_messages() {
     let world = World::new();
-    let quiet = world.directory();
-    let address = quiet.address;
-    drop(quiet);
-    let (cert, data) = (world.path("cert"), world.path("data"));
-    let serve = format!("serve --cert {} --data {} --listen {address} --json -vv", cert.display(), data.display());
-    let mut process = Process::spawn(world.qchat(&serve));
-    process.event("listening");
-    let directory = Directory { process, address };
+    let directory = world.directory_that("127.0.0.1:0", "-vv");
     let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
     let mut bob_peer = bob.peer();
     alice.rows("msg", &["bob", "between us"]);
