@@ -195,7 +195,8 @@ pub(super) fn is_gone(error: &TransportError, has_dialled: bool) -> bool {
         | TransportError::ClosedHere
         | TransportError::TimedOut
         | TransportError::NoAnswer(_)
-        | TransportError::Restarted => !has_dialled,
+        | TransportError::Restarted
+        | TransportError::Reset(CloseCode::ShuttingDown) => !has_dialled,
         TransportError::Bind { .. }
         | TransportError::IdentityMismatch { .. }
         | TransportError::NotAnnounced

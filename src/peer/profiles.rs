@@ -24,7 +24,7 @@ use crate::transport::stream::Stream;
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::PROFILE_VERSION_MAX;
 use crate::wire::profile::{PartError, Picture, Profile, ProfileReply, ProfileRequest};
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{CloseCode, Refusal};
 use crate::wire::rendezvous::Purpose;
 use crate::wire::transfer::{PeerRequest, ProfileAnswer};
 
@@ -201,7 +201,10 @@ fn broken(by: &PeerName, error: &TransportError) -> Failure {
         TransportError::TimedOut | TransportError::NoAnswer(_) => {
             (FailureKind::TimedOut, format!("{by} is not responding"))
         }
-        TransportError::Closed(_) | TransportError::ClosedHere | TransportError::Restarted => {
+        TransportError::Closed(_)
+        | TransportError::ClosedHere
+        | TransportError::Restarted
+        | TransportError::Reset(CloseCode::ShuttingDown) => {
             (FailureKind::Offline, format!("the connection to {by} ended ({error})"))
         }
         TransportError::Bind { .. }
