@@ -146,7 +146,8 @@ async fn enrol(folder: &TempDir, people: &[&[Arc<Person>]]) -> anyhow::Result<()
         let store = store.clone();
         writing.spawn(async move {
             let (name, key) = (person.name.clone(), person.identity.public());
-            let account = Account { name, key, password: String::new(), created_at: now_millis(), disabled: false };
+            let (password, created_at) = (String::new(), now_millis());
+            let account = Account { name, key, password, created_at, disabled: false, legacy: false };
             store.create_account(account, None).await?;
             store.put_prekey(person.prekey.clone()).await
         });

@@ -91,6 +91,9 @@ pub enum AdminRow {
         disabled: bool,
         /// Whether its resident peer is online.
         online: bool,
+        /// Whether the gateway has it on behalf of somebody with an older program.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// A session.
     Session {
@@ -261,6 +264,7 @@ async fn users(shared: &Shared) -> Result<Vec<AdminRow>, Refusal> {
             key: account.key,
             created_at: account.created_at,
             disabled: account.disabled,
+            legacy: account.legacy,
         }));
         if is_last {
             return Ok(rows);
@@ -270,6 +274,9 @@ async fn users(shared: &Shared) -> Result<Vec<AdminRow>, Refusal> {
 
 async fn reset_password(shared: &Shared, name: PeerName) -> Result<AdminRow, Refusal> {
     let account = shared.store.account(&name).await?.ok_or(Refusal::UnknownName)?;
+    if account.legacy {
+        return Err(Refusal::LegacyAccount);
+    }
     let text = BASE32_NOPAD.encode(&random::array::<10>(&mut OsRandom)).to_ascii_lowercase();
     let new = Password::parse(&text).expect("sixteen characters are a password");
     let hashed = shared.login_limits.hash(move || password::hash(&new, &mut OsRandom)).await?;

@@ -1,5 +1,6 @@
 //! What owners do with their account: another password, an end, and a look at where it is logged in.
 
+use super::legacy;
 use super::login::observed;
 use super::people;
 use super::registry::Session;
@@ -14,6 +15,7 @@ use crate::wire::refusal::Refusal;
 
 /// Replaces the password: whoever knew the old one and waits for an answer must bring the new one.
 pub(super) async fn change_password(shared: &Shared, session: &Session, new: Password) -> DirectoryAnswer {
+    legacy::check_is_not(shared, &session.name).await?;
     let hashed = shared.login_limits.hash(move || password::hash(&new, &mut OsRandom)).await?;
     shared.store.set_password(&session.name, session.key, hashed).await?;
     shared.login_limits.key_requests().forget(&session.name);

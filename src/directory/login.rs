@@ -193,8 +193,14 @@ async fn register(
     let limits = &shared.login_limits;
     limits.new_accounts.lock().unwrap_or_else(PoisonError::into_inner).count(SourcePrefix::of(source), now_millis())?;
     let password = limits.hash(move || password::hash(&password, &mut OsRandom)).await?;
-    let account =
-        Account { name: login.name.clone(), key: login.key, password, created_at: now_millis(), disabled: false };
+    let account = Account {
+        name: login.name.clone(),
+        key: login.key,
+        password,
+        created_at: now_millis(),
+        disabled: false,
+        legacy: false,
+    };
     match shared.store.create_account(account, invitation).await.map_err(Refusal::from) {
         Ok(()) => {
             tracing::info!(peer = %login.name, key = %login.key, "account created");

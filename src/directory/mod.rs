@@ -21,6 +21,7 @@ mod dials;
 pub mod gate;
 mod hints;
 pub mod invitations;
+pub mod legacy;
 mod registry;
 pub mod relay;
 mod shared;

@@ -5,6 +5,7 @@
 //! any other key --right password--> owner online? --yes--> asked, up to 60 s --> replaces the old key
 //!                                         \-----no---------------------------------^
 //! ```
+//! An account of the gateway has the one key it was made with.
 
 use std::net::IpAddr;
 
@@ -33,7 +34,8 @@ pub(super) async fn bring(
     password: Option<Password>,
     account: Account,
 ) -> Result<(), Refusal> {
-    if login.register {
+    // The gateway has the name for good: no password, and no owner who could be asked, brings another key to it.
+    if login.register || account.legacy {
         return Err(Refusal::NameTaken);
     }
     let undo_is_open = !account.disabled;

@@ -96,13 +96,13 @@ pub(super) async fn friends(shared: &Shared, session: &Session, after: Option<Pe
 
 /// Only friends see when the other one is here, and was.
 fn friend(shared: &Shared, session: &Session, befriended: Befriended) -> Friend {
-    let Befriended { name, key, state, last_seen } = befriended;
+    let Befriended { name, key, state, last_seen, legacy } = befriended;
     let presence = match state {
         FriendState::Friends => shared.registry.presence_to(&session.name, &name),
         FriendState::Asked | FriendState::AsksUs => Presence::Offline,
     };
     let last_seen = last_seen.filter(|_| state == FriendState::Friends && !presence.is_online());
-    Friend { name, key, state, presence, last_seen }
+    Friend { name, key, state, presence, last_seen, legacy }
 }
 
 /// A page of those whom the account keeps out.

@@ -355,6 +355,7 @@ async fn who_asks_too_many_to_be_friends_has_to_wait_and_whoever_answers_does_no
             password: String::new(),
             created_at: now_millis(),
             disabled: false,
+            legacy: false,
         };
         world.shared.store.create_account(account, None).await.unwrap();
         done(&alice, befriend(&text), DirectoryReply::Friendship(FriendState::Asked)).await;

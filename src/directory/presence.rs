@@ -84,12 +84,14 @@ async fn visible(shared: &Shared, asker: &Session, listed: Vec<Listed>) -> Resul
         listed.iter().filter(|person| person.left_at.is_some()).map(|person| person.name.clone()).collect();
     // Also of nobody: by the time it takes nobody finds out whether somebody whom they may not see has left.
     let relations: BTreeMap<_, _> = shared.store.relations(&asker.name, gone).await?.into_iter().collect();
+    let legacy = shared.store.legacy_among(listed.iter().map(|person| person.name.clone()).collect()).await?;
     let person = |Listed { name, presence, left_at }: Listed| {
-        let Some(left_at) = left_at else { return Some(Person { name, presence, last_seen: None }) };
+        let legacy = legacy.contains(&name);
+        let Some(left_at) = left_at else { return Some(Person { name, presence, last_seen: None, legacy }) };
         let relation = relations.get(&name)?;
         let is_own = name == asker.name;
         let last_seen = (relation.are_friends || is_own).then(|| last_seen(left_at));
-        (relation.is_open() || is_own).then_some(Person { name, presence, last_seen })
+        (relation.is_open() || is_own).then_some(Person { name, presence, last_seen, legacy })
     };
     Ok(listed.into_iter().filter_map(person).collect())
 }
@@ -102,7 +104,9 @@ pub(super) async fn announce(shared: &Shared, session: &Session, signed: SignedA
     lock(&shared.heard.announcements).take(&session.name, now_millis())?;
     announcement::verify(&signed).map_err(|_| Refusal::BadSignature)?;
     let circle = shared.store.circle(&session.name).await?;
-    let push = DirectoryPush::Announcement { from: session.name.clone(), signed: Box::new(signed) };
+    let from = session.name.clone();
+    let legacy = shared.store.account(&from).await?.is_some_and(|account| account.legacy);
+    let push = DirectoryPush::Announcement { from, signed: Box::new(signed), legacy };
     let to_everyone = shared.registry.announce(&session.name, &circle, push);
     tracing::info!(peer = %session.name, to_everyone, "said to everybody");
     Ok(DirectoryReply::Announced { to_everyone })

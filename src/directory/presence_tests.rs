@@ -28,7 +28,8 @@ impl World {
     async fn with_accounts(&self, names: &[PeerName]) {
         for name in names {
             let (name, key) = (name.clone(), PeerKey::from_bytes([1; 32]));
-            let account = Account { name, key, password: String::new(), created_at: now_millis(), disabled: false };
+            let (password, created_at) = (String::new(), now_millis());
+            let account = Account { name, key, password, created_at, disabled: false, legacy: false };
             self.shared.store.create_account(account, None).await.unwrap();
         }
     }
@@ -235,7 +236,7 @@ async fn what_is_said_to_everybody_is_heard_by_those_who_may_and_its_sender_is_t
     let alice = world.registered("alice", ERRAND).await;
     assert_eq!(alice.announces(alice.announcement("one")).await, said(true));
     let push = bob.pushed(Ok(PushReply::Taken)).await;
-    let DirectoryPush::Announcement { from, signed } = push else { panic!("{push:?}") };
+    let DirectoryPush::Announcement { from, signed, legacy: false } = push else { panic!("{push:?}") };
     assert_eq!((from, signed.announcement.text.as_str()), (name("alice"), "one"));
     assert_eq!(announcement::verify(&signed), Ok(()));
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::registry::{Session, Waits};
 use super::rendezvous;
 use super::shared::Shared;
-use super::store::StoreError;
-use super::{care, consent, invitations, people, presence};
+use super::store::{Account, StoreError};
+use super::{care, consent, invitations, legacy, people, presence};
 use crate::clock::now_millis;
 use crate::protocol::key_change::Answer;
 use crate::protocol::people::Word;
@@ -77,6 +77,7 @@ fn answer_key_request(shared: &Shared, session: &Session, key: PeerKey, allow: b
 }
 
 async fn invite(shared: &Shared, session: &Session) -> DirectoryAnswer {
+    legacy::check_is_not(shared, &session.name).await?;
     let (token, expires) = invitations::invite(shared, Some(session.name.clone())).await?;
     tracing::info!(peer = %session.name, "invitation made");
     Ok(DirectoryReply::Invited { token, expires })
@@ -95,11 +96,11 @@ async fn put_prekey(shared: &Shared, session: &Session, signed: SignedPrekey) ->
 
 /// Whoever may not see a person learns their key, and nothing that changes when they come.
 async fn identify(shared: &Shared, session: &Session, name: PeerName) -> DirectoryAnswer {
-    let key = shared.store.account(&name).await?.ok_or(Refusal::UnknownName)?.key;
+    let Account { key, legacy, .. } = shared.store.account(&name).await?.ok_or(Refusal::UnknownName)?;
     let accepts = shared.store.relation(&name, &session.name).await?.is_open();
     let prekey = if accepts { shared.store.prekey(&name).await? } else { None };
     let online = accepts && shared.registry.is_online(&name);
-    Ok(DirectoryReply::Identity(Box::new(Identity { name, key, prekey, online, accepts })))
+    Ok(DirectoryReply::Identity(Box::new(Identity { name, key, prekey, online, accepts, legacy })))
 }
 
 async fn deliver(shared: &Shared, session: &Session, to: PeerName, envelope: Envelope) -> DirectoryAnswer {
@@ -165,9 +166,11 @@ async fn unpublish(shared: &Shared, session: &Session, name: &FileName) -> Direc
 
 async fn find(shared: &Shared, session: &Session, query: Query, after: Option<Cursor>) -> DirectoryAnswer {
     let page = shared.store.find(&session.name, query, after, PAGE_ENTRIES_MAX).await?;
+    let owners = page.entries.iter().map(|(owner, _)| owner.clone()).collect();
+    let legacy = shared.store.legacy_among(owners).await?;
     let found = page.entries.into_iter().map(|(owner, entry)| {
-        let online = shared.registry.is_online(&owner);
-        Found { owner, online, entry }
+        let (online, legacy) = (shared.registry.is_online(&owner), legacy.contains(&owner));
+        Found { owner, online, entry, legacy }
     });
     Ok(DirectoryReply::Entries { found: found.collect(), more: page.more })
 }

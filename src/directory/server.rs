@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::dials::Dials;
 use super::gate::{Address, Gate, Limits, Verdict};
 use super::invitations::{self, Admission};
+use super::legacy::LegacyAccounts;
 use super::login::LoginLimits;
 use super::other_key::undo_since;
 use super::people::People;
@@ -191,12 +192,19 @@ impl Directory {
         self.shared.fingerprint
     }
 
+    /// By which the gateway in this process makes its accounts.
+    #[must_use]
+    pub fn legacy_accounts(&self) -> LegacyAccounts {
+        LegacyAccounts::new(self.shared.clone())
+    }
+
     /// An invitation for the operator, while nobody has an account at a directory that wants invitations.
     ///
     /// # Errors
     /// [`DirectoryError::Store`] when it cannot be kept.
     pub async fn first_invitation(&self) -> Result<Option<InviteToken>, DirectoryError> {
-        let is_wanted = self.shared.admission == Admission::InviteOnly && self.shared.store.accounts().await? == 0;
+        let is_wanted =
+            self.shared.admission == Admission::InviteOnly && self.shared.store.accounts_of_people().await? == 0;
         if !is_wanted {
             return Ok(None);
         }

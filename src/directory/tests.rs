@@ -2,6 +2,8 @@
 
 #[path = "consent_tests.rs"]
 mod consent;
+#[path = "legacy_tests.rs"]
+mod legacy;
 #[path = "people_tests.rs"]
 mod people;
 #[path = "presence_tests.rs"]
@@ -117,7 +119,8 @@ impl World {
     /// The same without a password, which nobody hashes.
     async fn member(&self, text: &str, kind: LoginKind, identity: IdentityKey) -> Client {
         let (key, created_at) = (identity.public(), now_millis());
-        let account = Account { name: name(text), key, password: String::new(), created_at, disabled: false };
+        let password = String::new();
+        let account = Account { name: name(text), key, password, created_at, disabled: false, legacy: false };
         self.shared.store.create_account(account, None).await.unwrap();
         let client = self.connect(identity).await;
         client.log_in(client.login(text, kind, None)).await.unwrap();
@@ -421,5 +424,5 @@ async fn a_data_folder_serves_one_directory() {
 
 /// Somebody who is here, in a listing.
 fn person(text: &str) -> Person {
-    Person { name: name(text), presence: Presence::Online, last_seen: None }
+    Person { name: name(text), presence: Presence::Online, last_seen: None, legacy: false }
 }

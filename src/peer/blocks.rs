@@ -78,7 +78,9 @@ pub(super) fn passed_over(context: &Context, push: &DirectoryPush) -> Option<Pus
         DirectoryPush::ConsentAsked { from, key } | DirectoryPush::FriendAsked { from, key } => {
             (from, Some(*key), Ok(PushReply::Taken))
         }
-        DirectoryPush::Announcement { from, signed } => (from, Some(signed.announcement.sender), Ok(PushReply::Taken)),
+        DirectoryPush::Announcement { from, signed, .. } => {
+            (from, Some(signed.announcement.sender), Ok(PushReply::Taken))
+        }
         DirectoryPush::ConsentAnswered { by: from, .. }
         | DirectoryPush::FriendAnswered { by: from, .. }
         | DirectoryPush::Presence { name: from, .. }

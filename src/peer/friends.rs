@@ -158,7 +158,7 @@ pub(super) async fn put_off(context: &Context, name: PeerName, rows: &Rows) -> R
 pub(super) async fn list(context: &Context, rows: &Rows) -> Result<(), Failure> {
     let listed = at_directory(context).await?;
     let known = people::friends(context.database()).await?;
-    for Friend { name, key, state, presence, last_seen } in listed {
+    for Friend { name, key, state, presence, last_seen, .. } in listed {
         let state = friendship::shown(known.get(&name).copied(), state);
         let presence = (state == FriendState::Friends).then_some(presence);
         rows.row(Event::Friend { name, key, state, presence, last_seen }).await;

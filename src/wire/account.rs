@@ -109,4 +109,7 @@ pub struct Identity {
     pub online: bool,
     /// Whether it takes messages from the asker.
     pub accepts: bool,
+    /// Whether it is an account of the directory's gateway: its key is the gateway's, and what is sealed to it is opened
+    /// there for a program of an older system.
+    pub legacy: bool,
 }

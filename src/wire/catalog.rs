@@ -46,6 +46,8 @@ pub struct Found {
     pub online: bool,
     /// The entry.
     pub entry: Entry,
+    /// Whether its owner uses an older program through the directory's gateway.
+    pub legacy: bool,
 }
 
 /// What to look for.

@@ -325,6 +325,8 @@ pub enum DirectoryPush {
         from: PeerName,
         /// What.
         signed: Box<SignedAnnouncement>,
+        /// Whether they use an older program through the directory's gateway.
+        legacy: bool,
     },
     /// Somebody asks to be friends; also told at each login until it is answered. Answer: [`PushReply::Taken`], at once;
     /// the person's answer comes as [`DirectoryRequest::Befriend`], [`DirectoryRequest::Unfriend`] or

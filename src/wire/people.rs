@@ -48,6 +48,9 @@ pub struct Person {
     pub presence: Presence,
     /// When they were here last: of friends who are not here now.
     pub last_seen: Option<UnixMillis>,
+    /// Whether they use an older program through the directory's gateway: what is said with them is not end-to-end
+    /// encrypted.
+    pub legacy: bool,
 }
 
 /// How far a friendship is.
@@ -75,6 +78,8 @@ pub struct Friend {
     pub presence: Presence,
     /// When they were here last: of friends who are not here now.
     pub last_seen: Option<UnixMillis>,
+    /// As in [`Person`].
+    pub legacy: bool,
 }
 
 /// What became of a friendship.

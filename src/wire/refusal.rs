@@ -73,6 +73,8 @@ pub enum Refusal {
     },
     /// The operator keeps this account out.
     Disabled,
+    /// The account is the gateway's, which needs no password and invites nobody.
+    LegacyAccount,
     /// The other person is not online.
     Offline,
     /// The other person does not take this from us: blocked and friends-only look alike.
@@ -197,6 +199,7 @@ impl Refusal {
             Self::UnknownRequest => 60,
             Self::NameKeptBack { .. } => 70,
             Self::Disabled => 71,
+            Self::LegacyAccount => 72,
             Self::Unknown(number) => number,
         }
     }
@@ -313,6 +316,7 @@ impl From<RefusalOnWire> for Refusal {
             46 => Self::NoProfile,
             60 => Self::UnknownRequest,
             71 => Self::Disabled,
+            72 => Self::LegacyAccount,
             70 => Self::NameKeptBack { days: value },
             number => Self::Unknown(number),
         }
@@ -358,6 +362,7 @@ impl fmt::Display for Refusal {
                 return write!(f, "an account of that name was deleted; the name is free in {days} days");
             }
             Self::Disabled => "this account is disabled",
+            Self::LegacyAccount => "this account is for an older program: it has no password, and invites nobody",
             Self::Offline => "not online",
             Self::NotAccepted => "does not accept this from you",
             Self::MailboxFull => "the mailbox is full",

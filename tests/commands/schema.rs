@@ -100,6 +100,7 @@ fn is_plain(kind: &str, value: &Value) -> Option<bool> {
         "number" => value.is_u64(),
         "numbers" => value.as_array().is_some_and(|all| all.iter().all(Value::is_u64)),
         "bool" => value.is_boolean(),
+        "true" => *value == Value::Bool(true),
         "labels" => value.as_object().is_some_and(|all| all.values().all(Value::is_string)),
         "address" => parses(|text| text.parse::<SocketAddr>().is_ok()),
         "ip" => parses(|text| text.parse::<IpAddr>().is_ok()),

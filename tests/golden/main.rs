@@ -117,9 +117,9 @@ fn answers_of_a_directory() {
         waiting: 300,
         observe: Some(port_ticket()),
     };
-    let identity =
-        Identity { name: name("bob"), key: key(), prekey: Some(signed_prekey()), online: true, accepts: true };
-    let found = Found { owner: name("bob"), online: true, entry: entry() };
+    let prekey = Some(signed_prekey());
+    let identity = Identity { name: name("bob"), key: key(), prekey, online: true, accepts: true, legacy: false };
+    let found = Found { owner: name("bob"), online: true, entry: entry(), legacy: false };
     answer("reply-done", DirectoryReply::Done);
     answer("reply-logged-in", DirectoryReply::LoggedIn(logged_in));
     answer("reply-missing", DirectoryReply::Missing { messages: vec![MessageId::from_bytes([3; 16])] });
@@ -142,6 +142,8 @@ fn answers_of_a_directory() {
     let grants = vec![Grant { to: name("bob"), allowance: Allowance::Once }];
     answer("reply-grants", DirectoryReply::Grants { grants, more: false });
     let gone = Person { presence: Presence::Offline, last_seen: Some(since), ..person("bob") };
+    let legacy = Person { legacy: true, ..person("carol") };
+    answer("reply-people-legacy", DirectoryReply::People { people: vec![legacy], more: false });
     answer("reply-people-gone", DirectoryReply::People { people: vec![gone], more: false });
     answer("reply-announced", DirectoryReply::Announced { to_everyone: true });
 }
@@ -160,8 +162,8 @@ fn what_people_say_of_each_other_at_a_directory() {
     golden("request-audience", &DirectoryRequest::Audience);
     let answer = |file: &str, reply| golden::<DirectoryAnswer>(file, &Ok(reply));
     let last_seen = Some(UnixMillis(1_800_000_000_000));
-    let friend =
-        Friend { name: bob(), key: key(), state: FriendState::Friends, presence: Presence::Offline, last_seen };
+    let (state, presence, legacy) = (FriendState::Friends, Presence::Offline, false);
+    let friend = Friend { name: bob(), key: key(), state, presence, last_seen, legacy };
     answer("reply-names", DirectoryReply::Names { names: vec![name("alice"), bob()], more: true });
     answer("reply-friendship", DirectoryReply::Friendship(FriendState::AsksUs));
     answer("reply-friends", DirectoryReply::Friends { friends: vec![friend], more: false });
@@ -196,7 +198,7 @@ fn pushes_of_a_directory_and_their_answers() {
     golden("push-dial", &DirectoryPush::Dial(announced));
     golden("push-presence", &DirectoryPush::Presence { name: name("bob"), presence: Presence::Online });
     let signed = Box::new(announcement());
-    golden("push-announcement", &DirectoryPush::Announcement { from: name("alice"), signed });
+    golden("push-announcement", &DirectoryPush::Announcement { from: name("alice"), signed, legacy: false });
     let source = "192.0.2.1".parse().unwrap();
     golden("push-key-requested", &DirectoryPush::KeyRequested { key: key(), source });
     let id = MessageId::from_bytes([3; 16]);
@@ -422,5 +424,5 @@ fn announcement() -> SignedAnnouncement {
 
 /// Somebody who is here, in a listing.
 fn person(text: &str) -> Person {
-    Person { name: name(text), presence: Presence::Online, last_seen: None }
+    Person { name: name(text), presence: Presence::Online, last_seen: None, legacy: false }
 }

@@ -193,7 +193,10 @@ fn reply(request: DirectoryRequest, lies: &mut Lies) -> DirectoryReply {
                 scope: Scope::Everyone,
                 hides_address: false,
             };
-            DirectoryReply::Entries { found: vec![Found { owner: name("bob"), online: true, entry }], more: false }
+            DirectoryReply::Entries {
+                found: vec![Found { owner: name("bob"), online: true, entry, legacy: false }],
+                more: false,
+            }
         }
         DirectoryRequest::Dial(_) => {
             lies.dialled = true;
@@ -217,7 +220,7 @@ fn reply(request: DirectoryRequest, lies: &mut Lies) -> DirectoryReply {
 /// What an honest directory would say of somebody called bob with this key.
 pub(crate) fn identity_of(key: &IdentityKey) -> Identity {
     let prekey = Some(prekey_of(key, now_millis().plus_millis(3_600_000)));
-    Identity { name: name("bob"), key: key.public(), prekey, online: true, accepts: true }
+    Identity { name: name("bob"), key: key.public(), prekey, online: true, accepts: true, legacy: false }
 }
 
 fn prekey_of(key: &IdentityKey, expires: UnixMillis) -> SignedPrekey {

@@ -32,7 +32,7 @@ fn presence_of(text: &str, presence: Presence) -> DirectoryPush {
 
 /// A line of the directory's list of alice's friends.
 fn listed(key: PeerKey, state: FriendState) -> Friend {
-    Friend { name: name("bob"), key, state, presence: Presence::Online, last_seen: None }
+    Friend { name: name("bob"), key, state, presence: Presence::Online, last_seen: None, legacy: false }
 }
 
 /// The state of the first message that alice has written to bob.

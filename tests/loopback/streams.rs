@@ -121,7 +121,7 @@ fn yes_to(request: &DirectoryRequest, bob: &IdentityKey) -> DirectoryAnswer {
 fn identity_of(name: PeerName, key: &IdentityKey) -> Identity {
     let expires = now_millis().plus_millis(60_000);
     let prekey = Some(PrekeySecret::generate(&mut OsRandom).publish(key, &name, expires));
-    Identity { name, key: key.public(), prekey, online: true, accepts: true }
+    Identity { name, key: key.public(), prekey, online: true, accepts: true, legacy: false }
 }
 
 #[tokio::test]
@@ -170,5 +170,5 @@ async fn every_request_of_a_real_peer_has_a_stream_of_its_own() {
 
 /// Somebody who is here, in a listing.
 fn person(text: &str) -> Person {
-    Person { name: name(text), presence: Presence::Online, last_seen: None }
+    Person { name: name(text), presence: Presence::Online, last_seen: None, legacy: false }
 }

@@ -257,6 +257,7 @@ impl Directory {
                 prekey: self.tables.account_prekey(&name).cloned(),
                 online: self.sessions.contains_key(&name),
                 accepts: true,
+                legacy: false,
                 name,
             }))),
             DirectoryRequest::Deliver { to, envelope } => {

@@ -61,13 +61,14 @@ fn request(action: AdminAction) -> (AdminRequest, Option<PeerName>, Option<Strin
 
 fn sentence(row: AdminRow, invited: Option<&PeerName>, host: Option<&str>) -> String {
     match row {
-        AdminRow::User { name, key, disabled, online, .. } => {
+        AdminRow::User { name, key, disabled, online, legacy, .. } => {
             let state = match (disabled, online) {
                 (true, _) => "disabled",
                 (false, true) => "online",
                 (false, false) => "offline",
             };
-            format!("{name:<32}  {key:.16}  {state}")
+            let legacy = if legacy { ", legacy" } else { "" };
+            format!("{name:<32}  {key:.16}  {state}{legacy}")
         }
         AdminRow::Session { name, kind, address, .. } => format!("{name:<32}  {kind:<8}  {address}"),
         AdminRow::Password { name, password } => format!(

@@ -1,5 +1,6 @@
 //! The SQL of accounts: their making and its invitations, their keys and the undo, and wrong passwords.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -16,15 +17,17 @@ const DAY_MILLIS: u64 = 24 * 3_600_000;
 
 pub(super) fn account(sql: &Connection, name: PeerName) -> Result<Option<Account>, StoreError> {
     let mut statement =
-        sql.prepare_cached("SELECT key, password_phc, created_at, disabled FROM account WHERE name = ?1")?;
-    let row =
-        statement.query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?)));
-    Ok(row.optional()?.map(|(key, password, created_at, disabled)| Account {
+        sql.prepare_cached("SELECT key, password_phc, created_at, disabled, legacy FROM account WHERE name = ?1")?;
+    let row = statement.query_row([name.as_str()], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?))
+    });
+    Ok(row.optional()?.map(|(key, password, created_at, disabled, legacy)| Account {
         name,
         key: PeerKey::from_bytes(key),
         password,
         created_at: UnixMillis(created_at.cast_unsigned()),
         disabled,
+        legacy,
     }))
 }
 
@@ -43,8 +46,15 @@ pub(super) fn create_account(
         }
     }
     let created = sql.execute(
-        "INSERT INTO account (name, key, password_phc, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        params![account.name.as_str(), account.key.as_bytes(), account.password, account.created_at.0.cast_signed()],
+        "INSERT INTO account (name, key, password_phc, created_at, legacy) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO NOTHING",
+        params![
+            account.name.as_str(),
+            account.key.as_bytes(),
+            account.password,
+            account.created_at.0.cast_signed(),
+            account.legacy
+        ],
     )?;
     if created == 0 {
         return refused(Refusal::NameTaken);
@@ -227,7 +237,8 @@ pub(super) fn lockout(sql: &Connection) -> Result<Vec<Remembered>, StoreError> {
 
 pub(super) fn page(sql: &Connection, after: Option<&PeerName>, limit: usize) -> Result<Vec<Account>, StoreError> {
     let mut statement = sql.prepare_cached(
-        "SELECT name, key, password_phc, created_at, disabled FROM account WHERE name > ?1 ORDER BY name LIMIT ?2",
+        "SELECT name, key, password_phc, created_at, disabled, legacy FROM account WHERE name > ?1
+         ORDER BY name LIMIT ?2",
     )?;
     let after = after.map_or("", PeerName::as_str);
     let rows = statement.query_and_then(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
@@ -237,7 +248,20 @@ pub(super) fn page(sql: &Connection, after: Option<&PeerName>, limit: usize) -> 
             password: column(row, 2)?,
             created_at: UnixMillis(column::<i64>(row, 3)?.cast_unsigned()),
             disabled: column(row, 4)?,
+            legacy: column(row, 5)?,
         })
     })?;
     rows.collect()
+}
+
+/// Which of these names are accounts of the gateway.
+pub(super) fn legacy_among(sql: &Connection, names: Vec<PeerName>) -> Result<BTreeSet<PeerName>, StoreError> {
+    let mut statement = sql.prepare_cached("SELECT 1 FROM account WHERE name = ?1 AND legacy = 1")?;
+    let mut legacy = BTreeSet::new();
+    for name in names {
+        if statement.exists([name.as_str()])? {
+            legacy.insert(name);
+        }
+    }
+    Ok(legacy)
 }

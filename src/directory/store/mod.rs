@@ -13,6 +13,8 @@ mod schema;
 mod seen;
 mod shelf;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use crate::protocol::lockout::Remembered;
@@ -71,6 +73,8 @@ pub struct Account {
     pub created_at: UnixMillis,
     /// Whether the operator keeps it out.
     pub disabled: bool,
+    /// Whether the gateway has it on behalf of somebody with an older program.
+    pub legacy: bool,
 }
 
 /// What a session is told when it begins.
@@ -148,6 +152,8 @@ pub struct Befriended {
     pub state: FriendState,
     /// When their peer was here last.
     pub last_seen: Option<UnixMillis>,
+    /// Whether theirs is an account of the gateway.
+    pub legacy: bool,
 }
 
 /// What waited for too long.
@@ -200,8 +206,11 @@ pub trait Store: Send + Sync + 'static {
     /// Accounts by name, after one.
     async fn account_page(&self, after: Option<PeerName>, limit: usize) -> Result<Vec<Account>, StoreError>;
 
-    /// How many accounts there are.
-    async fn accounts(&self) -> Result<u64, StoreError>;
+    /// How many accounts there are of people: those of the gateway do not count.
+    async fn accounts_of_people(&self) -> Result<u64, StoreError>;
+
+    /// Which of these names are accounts of the gateway.
+    async fn legacy_among(&self, names: Vec<PeerName>) -> Result<BTreeSet<PeerName>, StoreError>;
 
     /// Keeps the hash of an invitation; without an inviter it is the operator's. Refused with `TooManyInvitations`.
     async fn invite(

@@ -257,7 +257,8 @@ pub(super) fn friends(
     let query = format!(
         "SELECT account.name, account.key, account.last_seen,
                 EXISTS (SELECT 1 FROM friend WHERE friend.name = ?1 AND friend.other = account.name),
-                EXISTS (SELECT 1 FROM friend WHERE friend.name = account.name AND friend.other = ?1)
+                EXISTS (SELECT 1 FROM friend WHERE friend.name = account.name AND friend.other = ?1),
+                account.legacy
          FROM account WHERE account.name > ?3
              AND account.name IN (SELECT other FROM friend WHERE friend.name = ?1 UNION ALL SELECT name FROM ({SHOWN}))
          ORDER BY account.name LIMIT ?4"
@@ -277,7 +278,7 @@ fn befriended(row: &Row<'_>) -> Result<Befriended, StoreError> {
     };
     let last_seen = column::<Option<i64>>(row, 2)?.map(|at| UnixMillis(at.cast_unsigned()));
     let (name, key) = (parsed(&column::<String>(row, 0)?)?, PeerKey::from_bytes(column(row, 1)?));
-    Ok(Befriended { name, key, state, last_seen })
+    Ok(Befriended { name, key, state, last_seen, legacy: column(row, 5)? })
 }
 
 pub(super) fn requests(sql: &Connection, name: &PeerName) -> Result<Vec<(PeerName, PeerKey)>, StoreError> {

@@ -1,6 +1,7 @@
 //! The store in a SQLite file of its own. A row that cannot be read is reported and skipped, so that one bad row does
 //! not keep the rest from its owner.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -113,12 +114,16 @@ impl Store for SqliteStore {
         self.run(move |sql| accounts::page(sql, after.as_ref(), limit)).await
     }
 
-    async fn accounts(&self) -> Result<u64, StoreError> {
+    async fn accounts_of_people(&self) -> Result<u64, StoreError> {
         self.run(move |sql| {
-            let count: Option<i64> = one(sql, "SELECT count(*) FROM account", [])?;
+            let count: Option<i64> = one(sql, "SELECT count(*) FROM account WHERE legacy = 0", [])?;
             Ok(count.map_or(0, i64::cast_unsigned))
         })
         .await
+    }
+
+    async fn legacy_among(&self, names: Vec<PeerName>) -> Result<BTreeSet<PeerName>, StoreError> {
+        self.run(move |sql| accounts::legacy_among(sql, names)).await
     }
 
     async fn invite(

@@ -66,7 +66,8 @@ pub(in crate::directory::store) fn key_of(text: &str) -> PeerKey {
 }
 
 pub(in crate::directory::store) fn account_of(text: &str) -> Account {
-    Account { name: name(text), key: key_of(text), password: "phc".to_owned(), created_at: NOW, disabled: false }
+    let password = "phc".to_owned();
+    Account { name: name(text), key: key_of(text), password, created_at: NOW, disabled: false, legacy: false }
 }
 
 pub(in crate::directory::store) fn prekey_of(text: &str, id: u8) -> SignedPrekey {
