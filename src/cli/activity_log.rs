@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn message(text: &str) -> Event {
-        Event::Message { from: bob(), id: id(), sent_at: UnixMillis(7), text: text.to_owned() }
+        Event::Message { from: bob(), id: id(), sent_at: UnixMillis(7), text: text.to_owned(), legacy: false }
     }
 
     #[test]
@@ -173,6 +173,7 @@ mod tests {
             name: FileName::parse("secret plans.pdf").unwrap(),
             size: 4_321,
             digest: FileDigest::from_bytes([7; 32]),
+            legacy: false,
         };
         for event in [message("secret dinner"), offer] {
             assert_eq!(log.note(&event), None);

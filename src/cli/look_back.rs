@@ -3,6 +3,7 @@
 
 use indicatif::HumanBytes;
 
+use super::legacy;
 use super::output::printable;
 use super::times::day_and_time;
 use crate::peer::event::What;
@@ -15,6 +16,7 @@ pub(super) fn history_line(row: &HistoryRow) -> String {
         Direction::In => from.to_string(),
         Direction::Out => format!("{from} -> {to}"),
     };
+    let legacy = legacy::mark(row.legacy);
     let mark = mark(row).map(|mark| format!(" ({mark})")).unwrap_or_default();
     let name = || row.name.as_ref().map_or("a file".to_owned(), |name| printable(name.as_str()));
     let said = match row.what {
@@ -22,7 +24,7 @@ pub(super) fn history_line(row: &HistoryRow) -> String {
         What::Offer => format!(" offers {} ({})", name(), HumanBytes(row.size.unwrap_or_default())),
         What::OfferDeclined => format!(" declines {}", name()),
     };
-    format!("[{}] {who}{mark}{said}", day_and_time(row.sent_at))
+    format!("[{}] {who}{legacy}{mark}{said}", day_and_time(row.sent_at))
 }
 
 /// What became of a message, where it is worth a word.
@@ -115,6 +117,7 @@ mod tests {
             size: None,
             digest: None,
             offer: None,
+            legacy: false,
         }
     }
 
@@ -128,6 +131,8 @@ mod tests {
         assert_eq!(after_the_time(&ours), "alice -> bob (read): yes");
         let theirs = HistoryRow { late: true, ..row(Direction::In, MessageState::Shown, "a\u{1b}[2J\nb") };
         assert_eq!(after_the_time(&history_line(&theirs)), "bob (late): a\\u{1b}[2J\n    b");
+        let legacy = HistoryRow { legacy: true, ..row(Direction::Out, MessageState::Read, "yes") };
+        assert_eq!(after_the_time(&history_line(&legacy)), "alice -> bob (legacy) (read): yes");
         let shown = history_line(&row(Direction::In, MessageState::Shown, "(late)"));
         assert_eq!(after_the_time(&shown), "bob: (late)");
     }

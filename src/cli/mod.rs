@@ -13,6 +13,7 @@ mod windows;
 mod words;
 
 mod activity_log;
+mod legacy;
 mod look_back;
 mod notices;
 mod people;

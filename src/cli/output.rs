@@ -1,6 +1,7 @@
 //! The only file that prints: data on standard output, talk on standard error, JSON when asked. Text from other people
 //! loses its control characters here.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::args::{Color, Look};
 use super::times::{clock_time, day_and_time};
-use super::{look_back, paths, people, profiles, qr_code};
+use super::{legacy, look_back, paths, people, profiles, qr_code};
 use crate::peer::event::{Activity, Event, HowLong, What, WhyClosed};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::path::PathInfo;
@@ -30,6 +31,8 @@ pub(super) struct Output {
     bar: Mutex<Bar>,
     /// Why standard output took no more, if it did not.
     broken: Mutex<Option<io::ErrorKind>>,
+    /// Of whom was said already that they use an older program.
+    legacy: Mutex<BTreeSet<PeerName>>,
 }
 
 /// The progress that is on the screen.
@@ -51,6 +54,9 @@ struct Printed {
 /// Often enough to see that it moves, seldom enough to leave the chat on the screen.
 const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(3);
 
+/// People with older programs who are remembered; with more, all are said again.
+const LEGACY_MAX: usize = 10_000;
+
 impl Output {
     pub(super) fn new(look: &Look) -> Self {
         let color = match look.color {
@@ -65,6 +71,7 @@ impl Output {
             above_prompt: Mutex::default(),
             bar: Mutex::default(),
             broken: Mutex::default(),
+            legacy: Mutex::default(),
         }
     }
 
@@ -95,6 +102,20 @@ impl Output {
                     self.line(&line);
                 }
             }
+        }
+    }
+
+    /// Says that somebody uses an older program, once in a run.
+    pub(super) fn legacy(&self, name: &PeerName) {
+        let is_news = {
+            let mut told = lock(&self.legacy);
+            if told.len() >= LEGACY_MAX {
+                told.clear();
+            }
+            told.insert(name.clone())
+        };
+        if is_news {
+            self.talk_event(&Event::Legacy { name: name.clone() });
         }
     }
 
@@ -244,16 +265,17 @@ impl Output {
             // Who talks to somebody who is there need not read that they are.
             Event::Presence { is_news: false, .. } => return None,
             Event::PresenceSet { presence } => format!("* others see you as {}", presence_word(*presence)),
-            Event::Announcement { from, sent_at, text, .. } => {
-                let name = self.paint("1;33", from.as_str());
-                format!("[{}] {name} to everyone: {}", clock_time(*sent_at), printable(text))
+            Event::Announcement { from, sent_at, text, legacy, .. } => {
+                let (name, mark) = (self.paint("1;33", from.as_str()), legacy::mark(*legacy));
+                format!("[{}] {name}{mark} to everyone: {}", clock_time(*sent_at), printable(text))
             }
             Event::Announced { to_everyone: true } => "* said to everyone who is online".to_owned(),
             Event::Announced { to_everyone: false } => "* said, but not to everyone".to_owned(),
-            Event::Message { from, sent_at, text, .. } => {
-                let name = self.paint("1;32", from.as_str());
-                format!("[{}] {name}: {}", clock_time(*sent_at), printable(text))
+            Event::Message { from, sent_at, text, legacy, .. } => {
+                let (name, mark) = (self.paint("1;32", from.as_str()), legacy::mark(*legacy));
+                format!("[{}] {name}{mark}: {}", clock_time(*sent_at), printable(text))
             }
+            Event::Legacy { name } => legacy::warning(name),
             Event::Queued { to, .. } => format!("* queued for {to}: it waits here, and goes as soon as there is a way"),
             Event::Stored { to, what, .. } => match what {
                 What::Text => format!("* stored for {to}: the directory keeps it until they take it"),
@@ -290,6 +312,7 @@ impl Output {
                 "! {name} shows another key than the one you verified: {old} is now {new}; nothing is sent to it or \
                  taken from it until `trust {name}`; ask them first whether it is theirs"
             ),
+            Event::Contact { name, legacy: true, .. } => legacy::contact(name),
             Event::Contact { name, safety_number, verified_at, offered_safety_number, .. } => {
                 contact(name, safety_number, *verified_at, offered_safety_number.as_deref())
             }
@@ -307,8 +330,9 @@ impl Output {
                 let picture = if is_read_by_a_person() { qr_code::lines(link) } else { None };
                 picture.map_or_else(|| link.to_owned(), |picture| format!("{picture}\n{link}"))
             }
-            Event::Offer { from, id, name, size, .. } => format!(
-                "* {from} offers {} ({}): /accept {id:.8} or /decline {id:.8}",
+            Event::Offer { from, id, name, size, legacy, .. } => format!(
+                "* {from}{} offers {} ({}): /accept {id:.8} or /decline {id:.8}",
+                legacy::mark(*legacy),
                 printable(name.as_str()),
                 HumanBytes(*size)
             ),
@@ -336,10 +360,13 @@ impl Output {
             }
             Event::Status(row) => paths::status(row),
             Event::Link { name, via, .. } => format!("{name}: {}", paths::path(via)),
-            Event::Person { name, presence, last_seen } => person(name, *presence, *last_seen),
-            Event::Found { owner, online, name, size, .. } => {
+            Event::Person { name, presence, last_seen, legacy } => {
+                format!("{}{}", person(name, *presence, *last_seen), legacy::note(*legacy))
+            }
+            Event::Found { owner, online, name, size, legacy, .. } => {
                 let when = if *online { "" } else { "  (offline)" };
-                format!("{owner}:{}  {}{when}", printable(name.as_str()), HumanBytes(*size))
+                let legacy = if *legacy { "  legacy" } else { "" };
+                format!("{owner}:{}  {}{legacy}{when}", printable(name.as_str()), HumanBytes(*size))
             }
             Event::Shared { name, path, size, hides_address, .. } => {
                 let path = printable(&path.display().to_string());
@@ -363,8 +390,8 @@ impl Output {
             Event::Denied { name } => format!("{name} may not learn your IP address"),
             Event::Blocked { name } => format!("{name} is blocked"),
             Event::Unblocked { name } => format!("{name} is not blocked any more"),
-            Event::Friend { name, state, presence, last_seen, .. } => {
-                people::friend(name, *state, *presence, *last_seen)
+            Event::Friend { name, state, presence, last_seen, legacy, .. } => {
+                format!("{}{}", people::friend(name, *state, *presence, *last_seen), legacy::note(*legacy))
             }
             Event::Unfriended { name } => format!("{name} is no friend of yours"),
             Event::PutOff { name } => format!("{name} is told that you are busy: their request waits"),
@@ -569,6 +596,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::ids::{FileDigest, FileName, MessageId, PeerKey};
+    use crate::wire::people::FriendState;
 
     #[test]
     fn text_from_others_cannot_move_the_cursor() {
@@ -598,6 +627,45 @@ mod tests {
         assert_eq!(row(Presence::Offline, None), "bob  (offline)");
         let line = row(Presence::Offline, Some(UnixMillis(0)));
         assert!(line.starts_with("bob  (here last 19"), "{line}");
+    }
+
+    #[test]
+    fn what_is_said_with_an_older_program_is_marked_wherever_it_is_read() {
+        let look = Look { json: false, quiet: false, verbose: 0, color: Color::Never };
+        let output = Output::new(&look);
+        let carol = || PeerName::parse("carol").unwrap();
+        let check = |event: Event, expected: &str| {
+            let line = output.sentence(&event).unwrap();
+            assert!(line.ends_with(expected), "{line:?} should end with {expected:?}");
+        };
+        let (id, sent_at, text) = (MessageId::from_bytes([1; 16]), UnixMillis(0), "hi".to_owned());
+        let (digest, name) = (FileDigest::from_bytes([2; 32]), FileName::parse("notes.txt").unwrap());
+        let said = Event::Announcement { from: carol(), id, sent_at, text: text.clone(), legacy: true };
+        check(said, "] carol (legacy) to everyone: hi");
+        check(Event::Message { from: carol(), id, sent_at, text, legacy: true }, "] carol (legacy): hi");
+        let (size, legacy, key) = (12, true, PeerKey::from_bytes([3; 32]));
+        let offer = Event::Offer { from: carol(), id, name: name.clone(), size, digest, legacy };
+        check(offer, "* carol (legacy) offers notes.txt (12 B): /accept 01010101 or /decline 01010101");
+        let found = Event::Found { owner: carol(), online: false, name, size, digest, legacy };
+        check(found, "carol:notes.txt  12 B  legacy  (offline)");
+        let person = Event::Person { name: carol(), presence: Presence::Away, last_seen: None, legacy };
+        check(person, "carol  (away)  legacy: not end-to-end encrypted");
+        let state = FriendState::Friends;
+        let friend = Event::Friend { name: carol(), key, state, presence: None, last_seen: None, legacy };
+        check(friend, "carol  friend  legacy: not end-to-end encrypted");
+        let safety_number = "123456".to_owned();
+        let (verified_at, offered_key, offered_safety_number) = (None, None, None);
+        let contact = Event::Contact {
+            name: carol(),
+            key,
+            safety_number,
+            verified_at,
+            offered_key,
+            offered_safety_number,
+            legacy,
+        };
+        assert!(!output.sentence(&contact).unwrap().contains("123456"), "there is nobody to compare it with");
+        check(Event::Legacy { name: carol() }, "* carol uses an older program: legacy: not end-to-end encrypted");
     }
 
     #[test]

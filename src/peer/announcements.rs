@@ -67,12 +67,12 @@ pub(super) async fn say(context: &Context, text: &str, rows: &Rows) -> Result<()
 }
 
 /// Takes what somebody says to everyone, if it is theirs.
-pub(super) async fn take(context: &Context, from: PeerName, signed: SignedAnnouncement) -> PushAnswer {
+pub(super) async fn take(context: &Context, from: PeerName, signed: SignedAnnouncement, legacy: bool) -> PushAnswer {
     announcement::verify(&signed).map_err(|_| Refusal::BadSignature)?;
     let Announcement { sender, id, sent_at, text } = signed.announcement;
     contacts::meet_if_known(context, &from, sender).await?;
     if context.heard.is_new(sender, id) {
-        context.tell(Event::Announcement { from, id, sent_at, text: text.as_str().to_owned() });
+        context.tell(Event::Announcement { from, id, sent_at, text: text.as_str().to_owned(), legacy });
     }
     Ok(PushReply::Taken)
 }

@@ -33,8 +33,8 @@ pub(super) async fn who(context: &Context, recent: bool, pattern: &str, rows: &R
         match context.ask_directory(&request).await? {
             DirectoryReply::People { people, more } => {
                 after = people.last().map(|last| last.name.clone());
-                for Person { name, presence, last_seen, .. } in people {
-                    rows.row(Event::Person { name, presence, last_seen }).await;
+                for Person { name, presence, last_seen, legacy } in people {
+                    rows.row(Event::Person { name, presence, last_seen, legacy }).await;
                 }
                 if !more || after.is_none() {
                     return Ok(());
@@ -53,9 +53,9 @@ pub(super) async fn find(context: &Context, pattern: &str, rows: &Rows) -> Resul
     for _ in 0..PAGES_MAX {
         let (found, more) = page(context, Query::Substring(pattern.clone()), after).await?;
         after = found.last().map(|last| Cursor { name: last.entry.name.clone(), owner: last.owner.clone() });
-        for Found { owner, online, entry, .. } in found {
+        for Found { owner, online, entry, legacy } in found {
             let Entry { name, size, digest, .. } = entry;
-            rows.row(Event::Found { owner, online, name, size: size.bytes(), digest }).await;
+            rows.row(Event::Found { owner, online, name, size: size.bytes(), digest, legacy }).await;
         }
         if !more || after.is_none() {
             return Ok(());

@@ -95,7 +95,11 @@ async fn message(
     mut events: broadcast::Receiver<Event>,
     rows: &Rows,
 ) -> Result<(), Failure> {
-    match messages::settled(context, id, written, &mut events).await? {
+    let fate = messages::settled(context, id, written, &mut events).await?;
+    if !matches!(fate, Fate::Refused(_)) {
+        contacts::tell_if_legacy(&to, contacts::is_legacy(context, &to).await?, rows).await;
+    }
+    match fate {
         Fate::Stored => rows.row(Event::Stored { to, id, what: What::Text }).await,
         Fate::Delivered => rows.row(Event::Delivered { to, id, what: What::Text }).await,
         Fate::Queued => rows.row(Event::Queued { to, id, what: What::Text }).await,
@@ -140,7 +144,7 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::SetPrivacy { audience } => friends::set_privacy(context, audience, rows).await,
         Command::Privacy => friends::privacy(context, rows).await,
         Command::Profile { name, via, picture_to } => profiles::show(context, name, via, picture_to, rows).await,
-        Command::Query { to } => contacts::find(context, &to).await,
+        Command::Query { to } => contacts::find(context, &to, rows).await,
         Command::OpenExclusive { to } => exclusive::open(context, &to).await,
         Command::CloseExclusive { with } => exclusive::close(context, &with).await,
         Command::Invite { name } => account::invite(context, name.as_ref(), rows).await,

@@ -34,6 +34,35 @@ pub(super) async fn meet(context: &Context, name: &PeerName, shown: PeerKey) -> 
     Ok(shown)
 }
 
+/// Judges the key of a person as the directory knows them, and remembers what else it says of them.
+pub(super) async fn meet_as(context: &Context, identity: &Identity) -> Result<PeerKey, Failure> {
+    let key = meet(context, &identity.name, identity.key).await?;
+    contacts::learn_legacy(context.database(), &identity.name, key, identity.legacy).await?;
+    Ok(key)
+}
+
+/// Whether a contact uses an older program through the directory's gateway. The directory is asked once for each key; as
+/// long as it does not answer nobody knows, and the next one who wants to know asks again.
+pub(super) async fn is_legacy(context: &Context, name: &PeerName) -> Result<bool, Failure> {
+    if let Some(known) = contacts::legacy(context.database(), name).await? {
+        return Ok(known);
+    }
+    match context.identify(name).await {
+        Ok(Identity { key, legacy, .. }) => {
+            contacts::learn_legacy(context.database(), name, key, legacy).await?;
+        }
+        Err(failure) => tracing::debug!(%name, %failure, "not known whether they use an older program"),
+    }
+    Ok(contacts::legacy(context.database(), name).await? == Some(true))
+}
+
+/// Says that somebody who is talked to uses an older program, if they do.
+pub(super) async fn tell_if_legacy(name: &PeerName, is_legacy: bool, rows: &Rows) {
+    if is_legacy {
+        rows.row(Event::Legacy { name: name.clone() }).await;
+    }
+}
+
 /// Takes the directory's word that somebody has another key; only contacts matter.
 pub(super) async fn key_changed(context: &Context, name: &PeerName, key: PeerKey) -> PushAnswer {
     if let Err(refusal) = meet_if_known(context, name, key).await {
@@ -61,7 +90,7 @@ pub(super) async fn meet_if_known(context: &Context, name: &PeerName, shown: Pee
 /// A person as the directory knows them, with a key that may be talked to.
 pub(super) async fn identify(context: &Context, name: &PeerName) -> Result<Identity, Failure> {
     let identity = context.identify(name).await?;
-    meet(context, name, identity.key).await.map_err(|failure| failure.about(name))?;
+    meet_as(context, &identity).await.map_err(|failure| failure.about(name))?;
     Ok(identity)
 }
 
@@ -74,10 +103,12 @@ pub(super) async fn pinned_key(context: &Context, name: &PeerName) -> Result<Pee
 }
 
 /// Whether there is such a person to talk to, whose key is pinned then.
-pub(super) async fn find(context: &Context, name: &PeerName) -> Result<(), Failure> {
+pub(super) async fn find(context: &Context, name: &PeerName, rows: &Rows) -> Result<(), Failure> {
     not_oneself(context, name)?;
     blocks::check(context, name, None)?;
-    pinned_key(context, name).await.map(drop)
+    pinned_key(context, name).await?;
+    tell_if_legacy(name, is_legacy(context, name).await?, rows).await;
+    Ok(())
 }
 
 /// Whether somebody passes for a contact whose verified key is another one.
@@ -100,13 +131,26 @@ pub(super) async fn verify(context: &Context, name: PeerName, mark: bool, rows: 
         return Err(Failure::new(FailureKind::Usage, "this is yourself: name the person whose key you want to verify"));
     }
     pinned_key(context, &name).await?;
+    let legacy = is_legacy(context, &name).await?;
+    if mark && legacy {
+        return Err(no_own_key(&name));
+    }
     if mark {
         let now = now_millis();
         contacts::change(context.database(), &name, now, move |trust| trust.verify(now).ok())
             .await?
             .ok_or_else(|| held(&name).about(&name))?;
     }
-    show(context, name, rows).await
+    show(context, name, legacy, rows).await
+}
+
+/// Nobody who could compare numbers has the key of somebody with an older program.
+fn no_own_key(name: &PeerName) -> Failure {
+    Failure::new(
+        FailureKind::Other,
+        format!("{name} uses an older program, so there is no key of their own to compare"),
+    )
+    .hint("what you write to them is not end-to-end encrypted: the directory's gateway can read it")
 }
 
 /// Accepts the other key of a contact, which is not verified then.
@@ -115,7 +159,8 @@ pub(super) async fn trust(context: &Context, name: PeerName, rows: &Rows) -> Res
         Failure::new(FailureKind::Other, format!("{name} has shown no other key that you could accept"))
             .hint(format!("`verify {name}` shows what is known of their key"))
     })?;
-    show(context, name, rows).await?;
+    let legacy = is_legacy(context, &name).await?;
+    show(context, name, legacy, rows).await?;
     let session = context.session.borrow().clone();
     if let (LoginKind::Resident, Some(session)) = (context.account.kind, session) {
         // What was kept back lies at the directory, which pushes it again to the next session only.
@@ -125,7 +170,7 @@ pub(super) async fn trust(context: &Context, name: PeerName, rows: &Rows) -> Res
 }
 
 /// Shows what is known of a person's key, and leaves no connection to another one open.
-async fn show(context: &Context, name: PeerName, rows: &Rows) -> Result<(), Failure> {
+async fn show(context: &Context, name: PeerName, legacy: bool, rows: &Rows) -> Result<(), Failure> {
     let Some(trust) = contacts::known(context.database(), &name).await? else { return Ok(()) };
     context.links.close_others(&name, trust.key);
     let number = |key| SafetyNumber::of((&context.account.name, &context.key()), (&name, key)).digits().to_owned();
@@ -136,6 +181,7 @@ async fn show(context: &Context, name: PeerName, rows: &Rows) -> Result<(), Fail
         offered_key: trust.offered,
         offered_safety_number: trust.offered.as_ref().map(number),
         name: name.clone(),
+        legacy,
     })
     .await;
     Ok(())

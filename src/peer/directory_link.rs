@@ -390,7 +390,9 @@ async fn answer_to(context: &Context, push: DirectoryPush) -> PushAnswer {
         DirectoryPush::ConsentAsked { from, key } => consent::take_question(context, from, key).await,
         DirectoryPush::ConsentAnswered { by, allowed } => consent::take_answer(context, by, allowed),
         DirectoryPush::Presence { name, presence } => presence::take(context, name, presence),
-        DirectoryPush::Announcement { from, signed, .. } => announcements::take(context, from, *signed).await,
+        DirectoryPush::Announcement { from, signed, legacy } => {
+            announcements::take(context, from, *signed, legacy).await
+        }
         DirectoryPush::FriendAsked { from, key } => friends::take_request(context, from, key).await,
         DirectoryPush::FriendAnswered { by, answer } => friends::take_answer(context, by, answer).await,
         DirectoryPush::PeopleChanged => {

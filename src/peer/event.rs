@@ -69,6 +69,9 @@ pub enum Event {
         sent_at: UnixMillis,
         /// What it says.
         text: String,
+        /// Whether they use an older program: what is said with them is not end-to-end encrypted.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// What this person said to everyone was said.
     Announced {
@@ -85,6 +88,14 @@ pub enum Event {
         sent_at: UnixMillis,
         /// What it says.
         text: String,
+        /// Whether they use an older program: what is said with them is not end-to-end encrypted.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
+    },
+    /// Whoever is talked to uses an older program: what is said with them is not end-to-end encrypted.
+    Legacy {
+        /// Who.
+        name: PeerName,
     },
     /// A message of ours lies in the outbox on this disk.
     Queued {
@@ -204,6 +215,9 @@ pub enum Event {
         size: u64,
         /// Its BLAKE3 root.
         digest: FileDigest,
+        /// Whether they use an older program: what is said with them is not end-to-end encrypted.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// Our offer lies at the directory for its recipient.
     Offered {
@@ -312,6 +326,9 @@ pub enum Event {
         /// When they were here last, to the minute: of friends who are not here.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         last_seen: Option<UnixMillis>,
+        /// Whether they use an older program: what is said with them is not end-to-end encrypted.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// A file that somebody shares.
     Found {
@@ -325,6 +342,9 @@ pub enum Event {
         size: u64,
         /// Its BLAKE3 root.
         digest: FileDigest,
+        /// Whether its owner uses an older program.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// A file of ours that others can fetch.
     Shared {
@@ -358,6 +378,9 @@ pub enum Event {
         offered_key: Option<PeerKey>,
         /// The digits there would be with that key.
         offered_safety_number: Option<String>,
+        /// Whether they use an older program: then the key is not theirs, but the directory's gateway has it for them.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// Somebody asks for a direct connection, by which they learn where this peer is: allow it or deny it.
     ConsentAsked {
@@ -416,6 +439,9 @@ pub enum Event {
         /// When they were here last: of friends in a list who are not here now.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         last_seen: Option<UnixMillis>,
+        /// Whether they use an older program: what is said with them is not end-to-end encrypted.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// A friendship or a request is over.
     Unfriended {

@@ -42,6 +42,7 @@ impl Schema {
             "id" => vec![json!("0a".repeat(16))],
             "number" => vec![json!(7), json!(0)],
             "bool" => vec![json!(true), json!(false)],
+            "true" => vec![json!(true)],
             "labels" => vec![json!({"town": "Oxford"}), json!({})],
             "address" => vec![json!("192.0.2.1:4433"), json!("[2001:db8::1]:4433")],
             "ip" => vec![json!("192.0.2.1")],

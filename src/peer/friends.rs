@@ -15,7 +15,7 @@ use super::{blocks, contacts};
 use crate::clock::now_millis;
 use crate::protocol::friendship::{self, News, Wanted};
 use crate::storage::{consent, people};
-use crate::wire::account::LoginKind;
+use crate::wire::account::{Identity, LoginKind};
 use crate::wire::directory::{DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::{FRIEND_REQUESTS_MAX, FRIENDS_MAX};
@@ -70,7 +70,7 @@ pub(super) async fn befriend(context: &Context, name: PeerName, rows: &Rows) -> 
     not_oneself(context, &name)?;
     blocks::check(context, &name, None)?;
     // It is for whoever has this key.
-    let key = contacts::identify(context, &name).await?.key;
+    let Identity { key, legacy, .. } = contacts::identify(context, &name).await?;
     let _changing = context.friends.changing.lock().await;
     let was_wanted = people::want_friend(context.database(), &name).await?;
     let said = context.ask_directory(&DirectoryRequest::Befriend { name: name.clone() }).await;
@@ -97,7 +97,7 @@ pub(super) async fn befriend(context: &Context, name: PeerName, rows: &Rows) -> 
         None => FriendState::AsksUs,
     };
     context.friends.forget_question(&name);
-    rows.row(Event::Friend { name, key, state, presence: None, last_seen: None }).await;
+    rows.row(Event::Friend { name, key, state, presence: None, last_seen: None, legacy }).await;
     Ok(())
 }
 
@@ -158,10 +158,10 @@ pub(super) async fn put_off(context: &Context, name: PeerName, rows: &Rows) -> R
 pub(super) async fn list(context: &Context, rows: &Rows) -> Result<(), Failure> {
     let listed = at_directory(context).await?;
     let known = people::friends(context.database()).await?;
-    for Friend { name, key, state, presence, last_seen, .. } in listed {
+    for Friend { name, key, state, presence, last_seen, legacy } in listed {
         let state = friendship::shown(known.get(&name).copied(), state);
         let presence = (state == FriendState::Friends).then_some(presence);
-        rows.row(Event::Friend { name, key, state, presence, last_seen }).await;
+        rows.row(Event::Friend { name, key, state, presence, last_seen, legacy }).await;
     }
     Ok(())
 }

@@ -58,14 +58,15 @@ pub enum Command {
     },
     /// What is published. Rows: [`Event::Shared`].
     Shared,
-    /// Sends a line of chat. Row: [`Event::Stored`], [`Event::Delivered`] or [`Event::Queued`].
+    /// Sends a line of chat. Row: [`Event::Stored`], [`Event::Delivered`] or [`Event::Queued`]; before it
+    /// [`Event::Legacy`] when it is for an older program.
     Message {
         /// To whom.
         to: PeerName,
         /// What.
         text: String,
     },
-    /// Offers a file. Rows: [`Event::Offered`], and with `wait` [`Event::Sent`] or [`Event::OfferDeclined`].
+    /// Offers a file. Rows: [`Event::Legacy`] when it is for an older program, [`Event::Offered`], and with `wait` [`Event::Sent`] or [`Event::OfferDeclined`].
     Send {
         /// To whom.
         to: PeerName,
@@ -205,7 +206,8 @@ pub enum Command {
         /// What changes.
         edit: ProfileEdit,
     },
-    /// Whether there is such a person to talk to; their key is pinned by that.
+    /// Whether there is such a person to talk to; their key is pinned by that. Row: [`Event::Legacy`] when they use an
+    /// older program.
     Query {
         /// Who.
         to: PeerName,

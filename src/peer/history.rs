@@ -15,8 +15,8 @@ use super::{audit, inbox, offers, receipts};
 use crate::database::Database;
 use crate::protocol::conversation::Stage;
 use crate::storage::history::{self as records, Before, Entry, EntryFate, Selection, Words};
-use crate::storage::messages;
 use crate::storage::profile::Profile;
+use crate::storage::{contacts, messages};
 use crate::wire::account::LoginKind;
 use crate::wire::ids::{MessageId, PeerKey, PeerName};
 use crate::wire::message::Body;
@@ -100,10 +100,12 @@ impl<'a> OnDisk<'a> {
 
     async fn history(self, selection: Selection, limit: u64, rows: &Rows) -> Result<(), Failure> {
         let mut at = if limit == 0 { None } else { records::newest(self.database, selection.clone(), limit).await? };
+        let legacy = contacts::legacy_names(self.database).await?;
         while let Some(from) = at {
             let page = records::page(self.database, self.key, selection.clone(), from).await?;
             for entry in page.entries {
-                rows.row(Event::History(Box::new(row_of(self.name, entry)))).await;
+                let is_legacy = legacy.contains(&entry.with);
+                rows.row(Event::History(Box::new(row_of(self.name, entry, is_legacy)))).await;
             }
             at = page.next;
         }
@@ -111,7 +113,7 @@ impl<'a> OnDisk<'a> {
     }
 }
 
-fn row_of(own: &PeerName, Entry { with, message, fate }: Entry) -> HistoryRow {
+fn row_of(own: &PeerName, Entry { with, message, fate }: Entry, legacy: bool) -> HistoryRow {
     let what = What::of(&message.body);
     let (direction, from, to) = match fate {
         EntryFate::Sent { .. } => (Direction::Out, own.clone(), with),
@@ -151,6 +153,7 @@ fn row_of(own: &PeerName, Entry { with, message, fate }: Entry) -> HistoryRow {
         size,
         digest,
         offer,
+        legacy,
     }
 }
 

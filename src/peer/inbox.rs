@@ -15,7 +15,7 @@ use super::receipts;
 use crate::clock::now_millis;
 use crate::seal::envelope;
 use crate::storage::messages::{self, Incoming, Receipted, Released};
-use crate::storage::{offers, prekeys, shares};
+use crate::storage::{self, offers, prekeys, shares};
 use crate::wire::directory::{PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::{GAP_HELD, OPEN_OFFERS_MAX};
@@ -91,12 +91,14 @@ async fn take_message(
         }
         Err(failure) => return Err(failure),
     }
+    // Before it is told: whoever reads it must see at once when it came from an older program.
+    let legacy = contacts::is_legacy(context, &from).await?;
     let (sender, id, sequence) = (message.sender, message.id, message.sequence);
     let incoming = Incoming { from: from.clone(), message };
     // One at a time, so that the screen has them in the order of the disk.
     let _in_order = context.delivering.arrivals.lock().await;
     let (taken, released) = messages::take(context.database(), incoming, is_direct, now_millis()).await?;
-    show(context, &from, released).await?;
+    show(context, &from, legacy, released).await?;
     if taken.is_held(id) {
         context.delivering.held.notify_one();
     }
@@ -111,7 +113,8 @@ async fn take_own(context: &Context, delivery: Delivery) -> Result<Option<Signed
     if let Body::OfferDeclined { offer, .. } = message.body
         && shares::remove_offered(context.database(), offer, message.sender).await?.is_some()
     {
-        context.tell(event_of(Incoming { from: delivery.from, message }));
+        // Nothing is said in it that could be marked.
+        context.tell(event_of(Incoming { from: delivery.from, message }, false));
     }
     Ok(None)
 }
@@ -145,7 +148,7 @@ fn cannot_open(context: &Context, delivery: &Delivery) -> SignedReceipt {
 }
 
 /// Tells the faces what is in its turn, and what is missing before it.
-async fn show(context: &Context, from: &PeerName, released: Released) -> Result<(), Failure> {
+async fn show(context: &Context, from: &PeerName, legacy: bool, released: Released) -> Result<(), Failure> {
     if context.blocks.has_name(from) {
         // What was held when they were blocked stays new, and is on no screen.
         return Ok(());
@@ -157,7 +160,7 @@ async fn show(context: &Context, from: &PeerName, released: Released) -> Result<
         if let Body::OfferDeclined { offer, .. } = incoming.message.body {
             shares::remove_offered(context.database(), offer, incoming.message.sender).await?;
         }
-        context.tell(event_of(incoming));
+        context.tell(event_of(incoming, legacy));
     }
     Ok(())
 }
@@ -209,15 +212,17 @@ async fn give_up(context: &Context, sender: PeerKey, sequence: u64) -> Result<()
     let _in_order = context.delivering.arrivals.lock().await;
     let released = messages::give_up(context.database(), sender, context.key(), sequence).await?;
     let Some(from) = released.messages.first().map(|first| first.from.clone()) else { return Ok(()) };
-    show(context, &from, released).await
+    // Asked for when it came: nobody waits for the directory here.
+    let legacy = storage::contacts::legacy(context.database(), &from).await? == Some(true);
+    show(context, &from, legacy, released).await
 }
 
-fn event_of(Incoming { from, message }: Incoming) -> Event {
+fn event_of(Incoming { from, message }: Incoming, legacy: bool) -> Event {
     let (id, sent_at) = (message.id, message.sent_at);
     match message.body {
-        Body::Text(text) => Event::Message { from, id, sent_at, text: text.as_str().to_owned() },
+        Body::Text(text) => Event::Message { from, id, sent_at, text: text.as_str().to_owned(), legacy },
         Body::Offer(offer) => {
-            Event::Offer { from, id, name: offer.name, size: offer.size.bytes(), digest: offer.digest }
+            Event::Offer { from, id, name: offer.name, size: offer.size.bytes(), digest: offer.digest, legacy }
         }
         Body::OfferDeclined { offer, name } => Event::OfferDeclined { by: from, id, offer, name },
     }
@@ -228,5 +233,10 @@ fn event_of(Incoming { from, message }: Incoming) -> Event {
 pub(super) async fn not_shown(context: &Context) -> Result<Vec<(Event, bool)>, Failure> {
     let waiting = messages::not_shown(context.database(), context.key()).await?;
     let is_taken = |(incoming, _): &(Incoming, bool)| !context.blocks.has(&incoming.from, incoming.message.sender);
-    Ok(waiting.into_iter().filter(is_taken).map(|(incoming, perhaps)| (event_of(incoming), perhaps)).collect())
+    let legacy = storage::contacts::legacy_names(context.database()).await?;
+    let event = |(incoming, perhaps): (Incoming, bool)| {
+        let is_legacy = legacy.contains(&incoming.from);
+        (event_of(incoming, is_legacy), perhaps)
+    };
+    Ok(waiting.into_iter().filter(is_taken).map(event).collect())
 }

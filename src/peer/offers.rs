@@ -10,12 +10,14 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::catalogue::{file_name, hash};
 use super::commands::Rows;
+use super::contacts::tell_if_legacy;
 use super::context::{Context, not_oneself};
 use super::download::{self, Wanted};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::{blocks, contacts, messages};
 use crate::seal::random::{self, OsRandom};
+use crate::storage::contacts::legacy_names;
 use crate::storage::offers::{OpenOffer, close_offer, open_offers};
 use crate::storage::partial_file::Collision;
 use crate::storage::shares::{self, Audience, SharedFile};
@@ -44,6 +46,7 @@ pub(super) async fn send(
         return Err(Failure::new(FailureKind::Offline, format!("{to} is not online"))
             .hint("an offer waits for them while your peer runs: start `qchat peer`, then send it again"));
     }
+    tell_if_legacy(&to, identity.legacy, rows).await;
     let file = hash(context, path, rows).await?;
     let id = MessageId::from_bytes(random::array(&mut OsRandom));
     let offer = Offer { name: name.clone(), size: file.size, digest: file.digest };
@@ -110,9 +113,10 @@ pub(super) async fn list(context: &Context, rows: &Rows) -> Result<(), Failure> 
 /// Lists the offers that wait for an answer but these.
 pub(super) async fn list_others(context: &Context, but: &HashSet<MessageId>, rows: &Rows) -> Result<(), Failure> {
     let open = open_offers(context.database()).await?;
+    let names = legacy_names(context.database()).await?;
     for OpenOffer { id, from, offer } in open.into_iter().filter(|offer| !but.contains(&offer.id)) {
-        let Offer { name, size, digest } = offer;
-        rows.row(Event::Offer { from, id, name, size: size.bytes(), digest }).await;
+        let (Offer { name, size, digest }, legacy) = (offer, names.contains(&from));
+        rows.row(Event::Offer { from, id, name, size: size.bytes(), digest, legacy }).await;
     }
     Ok(())
 }

@@ -49,6 +49,9 @@ pub struct HistoryRow {
     /// The offer that is meant: of an `offer_declined`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub offer: Option<MessageId>,
+    /// Whether the other one uses an older program: it was not end-to-end encrypted.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub legacy: bool,
 }
 
 /// What an audit counted, as [`super::event::Event::Audit`]. Each message of ours counts once, as what it is now.

@@ -190,7 +190,7 @@ async fn fetch_prekey(context: &Context, to: &PeerName) -> Result<SignedPrekey, 
         DirectoryReply::Identity(identity) if identity.name == *to => identity,
         other => return Err(Stop::NotNow(unexpected(&other))),
     };
-    let key = contacts::meet(context, to, identity.key).await?;
+    let key = contacts::meet_as(context, &identity).await?;
     // They have no prekey for us either, and there is nothing to wait for.
     if !identity.accepts {
         return Err(Stop::No(Refusal::NotAccepted));

@@ -1,5 +1,7 @@
 //! The keys of the people this account has talked to: pinned on first conversation, verified by comparing numbers.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{consent, people};
@@ -63,18 +65,62 @@ pub async fn change(
         .await
 }
 
+/// Remembers whether a contact's key is the gateway's, for somebody with an older program, as the directory says now. What
+/// it says of another key than the one that is talked to is passed over.
+///
+/// # Errors
+/// [`DatabaseError`] when the profile cannot be written.
+pub async fn learn_legacy(
+    database: &Database,
+    name: &PeerName,
+    key: PeerKey,
+    legacy: bool,
+) -> Result<(), DatabaseError> {
+    let name = name.clone();
+    database
+        .run(move |sql| {
+            sql.prepare_cached("UPDATE contact SET legacy = ?3 WHERE name = ?1 AND key = ?2 AND legacy IS NOT ?3")?
+                .execute(params![name.as_str(), key.as_bytes(), legacy])?;
+            Ok(())
+        })
+        .await
+}
+
+/// Whether a contact uses an older program; `None` as long as nobody has said.
+///
+/// # Errors
+/// [`DatabaseError`] when the profile cannot be read.
+pub async fn legacy(database: &Database, name: &PeerName) -> Result<Option<bool>, DatabaseError> {
+    let name = name.clone();
+    database
+        .run(move |sql| {
+            let mut query = sql.prepare_cached("SELECT legacy FROM contact WHERE name = ?1")?;
+            let known: Option<Option<bool>> = query.query_row([name.as_str()], |row| row.get(0)).optional()?;
+            Ok(known.flatten())
+        })
+        .await
+}
+
+/// The contacts who use an older program.
+///
+/// # Errors
+/// [`DatabaseError`] when the profile cannot be read.
+pub async fn legacy_names(database: &Database) -> Result<BTreeSet<PeerName>, DatabaseError> {
+    database.run(|sql| Ok(names_of(sql, "SELECT name FROM contact WHERE legacy = 1")?.into_iter().collect())).await
+}
+
 /// The names of all contacts.
 ///
 /// # Errors
 /// [`DatabaseError`] when the profile cannot be read.
 pub async fn names(database: &Database) -> Result<Vec<PeerName>, DatabaseError> {
-    database
-        .run(|sql| {
-            let mut rows = sql.prepare_cached("SELECT name FROM contact ORDER BY name")?;
-            let names = rows.query_map([], |row| row.get::<_, String>(0))?;
-            Ok(names.filter_map(|name| PeerName::parse(&name.ok()?).ok()).collect())
-        })
-        .await
+    database.run(|sql| Ok(names_of(sql, "SELECT name FROM contact ORDER BY name")?)).await
+}
+
+fn names_of(sql: &Connection, query: &str) -> rusqlite::Result<Vec<PeerName>> {
+    let mut rows = sql.prepare_cached(query)?;
+    let names = rows.query_map([], |row| row.get::<_, String>(0))?;
+    Ok(names.filter_map(|name| PeerName::parse(&name.ok()?).ok()).collect())
 }
 
 fn read(sql: &Connection, name: &PeerName) -> rusqlite::Result<Option<Trust>> {
@@ -88,7 +134,8 @@ fn read(sql: &Connection, name: &PeerName) -> rusqlite::Result<Option<Trust>> {
     .optional()
 }
 
-/// `pinned_at` is when the key became the one that is talked to.
+/// `pinned_at` is when the key became the one that is talked to. Whether it is the gateway's is to be heard again of
+/// another key.
 fn write(
     sql: &Connection,
     name: &PeerName,
@@ -105,7 +152,8 @@ fn write(
     sql.execute(
         "INSERT INTO contact (name, key, pinned_at, verified_at, offered_key) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (name) DO UPDATE SET
-         pinned_at = iif(key = ?2, pinned_at, ?3), key = ?2, verified_at = ?4, offered_key = ?5",
+         pinned_at = iif(key = ?2, pinned_at, ?3), legacy = iif(key = ?2, legacy, NULL), key = ?2, verified_at = ?4,
+         offered_key = ?5",
         params![
             name.as_str(),
             trust.key.as_bytes(),
@@ -148,6 +196,29 @@ mod tests {
 
     async fn verify(database: &Database, name: &PeerName) {
         change(database, name, NOW, |trust| trust.verify(NOW).ok()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn whether_somebody_uses_an_older_program_is_known_of_their_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("profile.sqlite"), MIGRATIONS).unwrap();
+        let bob = PeerName::parse("bob").unwrap();
+        learn_legacy(&database, &bob, OLD, true).await.unwrap();
+        assert_eq!(legacy(&database, &bob).await.unwrap(), None, "nobody has talked to them");
+        shows(&database, &bob, OLD).await;
+        assert_eq!(legacy(&database, &bob).await.unwrap(), None, "nobody has said");
+        learn_legacy(&database, &bob, OLD, true).await.unwrap();
+        learn_legacy(&database, &bob, NEW, false).await.unwrap();
+        assert_eq!(legacy(&database, &bob).await.unwrap(), Some(true), "that was said of another key");
+        assert_eq!(legacy_names(&database).await.unwrap(), BTreeSet::from([bob.clone()]));
+        learn_legacy(&database, &bob, OLD, false).await.unwrap();
+        assert_eq!(legacy(&database, &bob).await.unwrap(), Some(false), "what is said now holds");
+        learn_legacy(&database, &bob, OLD, true).await.unwrap();
+        shows(&database, &bob, OLD).await;
+        assert_eq!(legacy(&database, &bob).await.unwrap(), Some(true), "the same key");
+        shows(&database, &bob, NEW).await;
+        assert_eq!(legacy(&database, &bob).await.unwrap(), None, "it is to be heard of the new key");
+        assert_eq!(legacy_names(&database).await.unwrap(), BTreeSet::new());
     }
 
     #[tokio::test]

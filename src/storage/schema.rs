@@ -148,4 +148,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX profile_asked ON profile (asked_at);
     ",
+    "
+    -- whether the key is the gateway's, for somebody with an older program; NULL until the directory has said so or not
+    ALTER TABLE contact ADD COLUMN legacy INTEGER CHECK (legacy IN (0, 1));
+    ",
 ];

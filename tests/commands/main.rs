@@ -10,6 +10,7 @@ mod doctor;
 mod files;
 mod history;
 mod identity;
+mod legacy;
 mod people;
 mod presence;
 mod profiles;

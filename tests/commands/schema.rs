@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::program::{Directory, Outcome, Person, Process, World, content, text};
 
-/// Events that take a fault, a theft, a refusal that comes late, or a command on the local socket:
+/// Events that take a fault, a theft, a refusal that comes late, an older program, or a command on the local socket:
 /// `src/peer/event_tests.rs` alone sees to them.
 const NOT_PROVOKED: &[&str] = &[
     "again",
@@ -19,6 +19,7 @@ const NOT_PROVOKED: &[&str] = &[
     "done",
     "key_changed",
     "key_requested",
+    "legacy",
     "logged_in_elsewhere",
     "missing",
     "not_received",

@@ -10,6 +10,7 @@ mod files;
 mod hostile;
 mod hostile_directory;
 mod hostile_people;
+mod legacy;
 mod links;
 mod paths;
 mod people;

@@ -133,7 +133,7 @@ async fn every_request_of_a_real_peer_has_a_stream_of_its_own() {
 
     assert_eq!(
         alice.ask(Command::Who { recent: false, pattern: String::new() }).await.unwrap(),
-        [Event::Person { name: name("bob"), presence: Presence::Online, last_seen: None }]
+        [Event::Person { name: name("bob"), presence: Presence::Online, last_seen: None, legacy: false }]
     );
     alice.say("bob", "the first").await;
     alice.say("bob", "the second, sealed to the same prekey").await;

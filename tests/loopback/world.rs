@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use qchat::clock::now_millis;
 use qchat::directory::invitations::Admission as Whom;
 use qchat::directory::invitations::Admission::{InviteOnly, Open};
+use qchat::directory::legacy::LegacyAccounts;
 use qchat::directory::relay::{RelayPorts, RelaySettings};
 use qchat::directory::server::{Directory, DirectoryError, Settings};
 use qchat::peer::context::{Account, PathChoice};
@@ -74,6 +75,8 @@ pub(crate) struct Place {
 /// A directory that runs until it is stopped or dropped.
 pub(crate) struct TestDirectory {
     pub(crate) place: Place,
+    /// By which its gateway makes accounts.
+    pub(crate) legacy: LegacyAccounts,
     running: JoinSet<Result<(), DirectoryError>>,
     stop: oneshot::Sender<()>,
     folder: TempDir,
@@ -121,10 +124,11 @@ impl TestDirectory {
 
     fn run(folder: TempDir, directory: Directory, admission: Whom) -> Self {
         let place = Place { address: directory.local_address(), fingerprint: directory.fingerprint() };
+        let legacy = directory.legacy_accounts();
         let (stop, stopped) = oneshot::channel();
         let mut running = JoinSet::new();
         running.spawn(directory.run(async { drop(stopped.await) }));
-        Self { place, running, stop, folder, admission }
+        Self { place, legacy, running, stop, folder, admission }
     }
 
     pub(crate) async fn stop(mut self) -> Stopped {

@@ -256,6 +256,9 @@ impl Face {
 
     /// Goes on with that as the peer says.
     async fn settle(&mut self, row: Option<Event>, events: &mut broadcast::Receiver<Event>) -> Result<(), Failure> {
+        if let Some(Event::Legacy { name }) = &row {
+            self.output.legacy(name);
+        }
         let Some(settling) = self.settling.take() else { return Ok(()) };
         // Dropped at the end, when the prompt is known.
         let _settled = match settling.advance(row, &self.handle).await {
@@ -366,6 +369,7 @@ impl Face {
                     // The fate of a message is an event of the peer, which shows it once.
                     Event::Stored { .. } | Event::Queued { .. } | Event::Delivered { .. } | Event::Read { .. } => {}
                     Event::NotSent { .. } => was_told = true,
+                    Event::Legacy { name } => output.legacy(&name),
                     Event::Failed { failure } if !was_told => output.failure(&failure),
                     Event::Done if lists && is_empty => output.talk("* nothing"),
                     Event::Done | Event::Failed { .. } => {}
@@ -459,6 +463,9 @@ impl Face {
                 self.keep_for_later(&failure);
                 return Ok(Some(id));
             }
+        }
+        if let Event::Message { from, legacy: true, .. } | Event::Offer { from, legacy: true, .. } = event {
+            self.output.legacy(from);
         }
         if perhaps_shown {
             self.output.event(&Event::Again { id });

@@ -283,6 +283,10 @@ pub(super) fn show(event: Event, output: &Output) -> Option<Result<(), Failure>>
     match event {
         Event::Done => Some(Ok(())),
         Event::Failed { failure } => Some(Err(failure)),
+        Event::Legacy { name } => {
+            output.legacy(&name);
+            None
+        }
         event => {
             if is_talk(&event) && !output.is_json() {
                 output.talk_event(&event);
