@@ -374,9 +374,10 @@ impl Output {
                 format!("{}  {}  {path}{hidden}", printable(name.as_str()), HumanBytes(*size))
             }
             Event::Unshared { name } => format!("{} is not shared any more", printable(name.as_str())),
-            Event::ConsentAsked { from, .. } => format!(
-                "* {from} asks for a direct connection, and would see your IP address: /allow {from} once|1h|always, or \
-                 /deny {from}"
+            Event::ConsentAsked { from, legacy, .. } => format!(
+                "* {from}{} asks for a direct connection, and would see your IP address: /allow {from} once|1h|always, or \
+                 /deny {from}",
+                legacy::mark(*legacy)
             ),
             Event::Asked { to } => format!("* asked {to}: they see it on their screen"),
             Event::ConsentAnswered { by, allowed: true } => format!("* {by} allows a direct connection"),
@@ -395,7 +396,7 @@ impl Output {
             }
             Event::Unfriended { name } => format!("{name} is no friend of yours"),
             Event::PutOff { name } => format!("{name} is told that you are busy: their request waits"),
-            Event::FriendAsked { from, .. } => people::request(from),
+            Event::FriendAsked { from, legacy, .. } => people::request(from, *legacy),
             Event::FriendAnswered { by, answer } => people::answer(by, *answer),
             Event::Privacy { audience } => people::privacy(*audience).to_owned(),
             Event::Connected { name, via } => format!("* connected to {name}: {}", paths::path(via)),

@@ -60,6 +60,10 @@ fn what_is_said_with_an_older_program_is_marked_wherever_it_is_read() {
     let contact =
         Event::Contact { name: carol(), key, safety_number, verified_at, offered_key, offered_safety_number, legacy };
     assert!(!output.sentence(&contact).unwrap().contains("123456"), "there is nobody to compare it with");
+    let asks = output.sentence(&Event::FriendAsked { from: carol(), key, legacy }).unwrap();
+    assert!(asks.starts_with("* carol (legacy) asks to be friends: /friend carol accepts"), "{asks}");
+    let asks = output.sentence(&Event::ConsentAsked { from: carol(), key, legacy }).unwrap();
+    assert!(asks.starts_with("* carol (legacy) asks for a direct connection"), "{asks}");
     check(Event::Legacy { name: carol() }, "* carol uses an older program: legacy: not end-to-end encrypted");
 }
 

@@ -1,5 +1,6 @@
 //! The lines of friends, of their requests and answers, and of who may see an account, as people read them.
 
+use super::legacy;
 use super::times::day_and_time;
 use crate::wire::ids::{PeerName, UnixMillis};
 use crate::wire::people::{Audience, FriendAnswer, FriendState, Presence};
@@ -28,9 +29,10 @@ pub(super) fn friend(
 }
 
 /// Somebody asks to be friends.
-pub(super) fn request(from: &PeerName) -> String {
+pub(super) fn request(from: &PeerName, is_legacy: bool) -> String {
+    let mark = legacy::mark(is_legacy);
     format!(
-        "* {from} asks to be friends: /friend {from} accepts, /friend {from} later lets it wait, /unfriend {from} \
+        "* {from}{mark} asks to be friends: /friend {from} accepts, /friend {from} later lets it wait, /unfriend {from} \
          declines; a friend may connect directly and see your IP address"
     )
 }

@@ -242,15 +242,18 @@ pub(super) async fn take_question(context: &Context, from: PeerName, key: PeerKe
     match contacts::is_impostor(context, &from, key).await {
         Ok(false) => {}
         Ok(true) => return Err(Refusal::NotAccepted),
-        Err(failure) => {
-            tracing::error!(%failure, "the profile cannot be read");
-            return Err(Refusal::Storage);
-        }
+        Err(failure) => return Err(unreadable(&failure)),
     }
     if context.asking.is_news(&from, Instant::now()) {
-        context.tell(Event::ConsentAsked { from, key });
+        let legacy = contacts::is_legacy(context, &from).await.map_err(|failure| unreadable(&failure))?;
+        context.tell(Event::ConsentAsked { from, key, legacy });
     }
     Ok(PushReply::Taken)
+}
+
+fn unreadable(failure: &Failure) -> Refusal {
+    tracing::error!(%failure, "the profile cannot be read");
+    Refusal::Storage
 }
 
 /// Takes a person's answer; one that was not asked for is passed over.

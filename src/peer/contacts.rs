@@ -41,8 +41,8 @@ pub(super) async fn meet_as(context: &Context, identity: &Identity) -> Result<Pe
     Ok(key)
 }
 
-/// Whether a contact uses an older program through the directory's gateway. The directory is asked once for each key; as
-/// long as it does not answer nobody knows, and the next one who wants to know asks again.
+/// Whether somebody uses an older program through the directory's gateway. The directory is asked once for each key of a
+/// contact, and each time for others; as long as it does not answer nobody knows.
 pub(super) async fn is_legacy(context: &Context, name: &PeerName) -> Result<bool, Failure> {
     if let Some(known) = contacts::legacy(context.database(), name).await? {
         return Ok(known);
@@ -50,10 +50,13 @@ pub(super) async fn is_legacy(context: &Context, name: &PeerName) -> Result<bool
     match context.identify(name).await {
         Ok(Identity { key, legacy, .. }) => {
             contacts::learn_legacy(context.database(), name, key, legacy).await?;
+            Ok(legacy)
         }
-        Err(failure) => tracing::debug!(%name, %failure, "not known whether they use an older program"),
+        Err(failure) => {
+            tracing::debug!(%name, %failure, "not known whether they use an older program");
+            Ok(false)
+        }
     }
-    Ok(contacts::legacy(context.database(), name).await? == Some(true))
 }
 
 /// Says that somebody who is talked to uses an older program, if they do.

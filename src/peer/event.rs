@@ -388,6 +388,9 @@ pub enum Event {
         from: PeerName,
         /// The key they have.
         key: PeerKey,
+        /// Whether they use an older program: what is said with them is not end-to-end encrypted.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// We have asked somebody for a direct connection; their answer comes as [`Self::ConsentAnswered`].
     Asked {
@@ -459,6 +462,9 @@ pub enum Event {
         from: PeerName,
         /// The key they have.
         key: PeerKey,
+        /// Whether they use an older program: what is said with them is not end-to-end encrypted.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        legacy: bool,
     },
     /// What became of a friendship.
     FriendAnswered {

@@ -273,7 +273,8 @@ async fn tell(context: &Context, name: &PeerName, key: Option<PeerKey>, news: Ne
                 Some(key) => key,
                 None => context.identify(name).await?.key,
             };
-            context.tell(Event::FriendAsked { from: name.clone(), key });
+            let legacy = contacts::is_legacy(context, name).await?;
+            context.tell(Event::FriendAsked { from: name.clone(), key, legacy });
         }
         News::AsksUs => {}
     }
@@ -287,7 +288,8 @@ pub(super) async fn take_request(context: &Context, from: PeerName, key: PeerKey
     }
     contacts::meet_if_known(context, &from, key).await?;
     if context.friends.is_news(&from) {
-        context.tell(Event::FriendAsked { from, key });
+        let legacy = contacts::is_legacy(context, &from).await.map_err(|failure| unreadable(&failure))?;
+        context.tell(Event::FriendAsked { from, key, legacy });
     }
     Ok(PushReply::Taken)
 }

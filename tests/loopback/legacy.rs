@@ -104,6 +104,11 @@ async fn lists_say_who_uses_an_older_program() {
     let friends = alice.ask(Command::Friends).await.unwrap();
     assert!(matches!(friends[..], [Event::Friend { legacy: true, .. }]), "{friends:?}");
 
+    let mut bob = TestPeer::join(&directory, "bob").await;
+    carol.ask(Command::Befriend { name: name("bob") }).await.unwrap();
+    bob.until(|event| matches!(event, Event::FriendAsked { legacy: true, .. }).then_some(())).await;
+    carol.ask(Command::Connect { to: name("bob"), wait: false }).await.unwrap();
+    bob.until(|event| matches!(event, Event::ConsentAsked { legacy: true, .. }).then_some(())).await;
     carol.ask(Command::Broadcast { text: "dinner".to_owned() }).await.unwrap();
     alice.until(|event| matches!(event, Event::Announcement { legacy: true, .. }).then_some(())).await;
     let path = carol.machine.file("a picture", b"...");
