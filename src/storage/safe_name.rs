@@ -12,6 +12,9 @@ const DEVICES: [&str; 22] = [
     "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",
 ];
 
+/// What follows the last dot of a name and is longer is no extension, and is cut like the rest of a name.
+const EXTENSION_BYTES_MAX: usize = 32;
+
 impl SafeName {
     /// Makes a local name: what a file system may not hold becomes `_`, and so does a leading `-` that a shell command
     /// would take for an option.
@@ -48,7 +51,9 @@ impl SafeName {
     #[must_use]
     pub fn numbered(&self, number: u32) -> Self {
         let (stem, extension) = match self.0.rsplit_once('.') {
-            Some((stem, extension)) if !stem.is_empty() => (stem, format!(".{extension}")),
+            Some((stem, extension)) if !stem.is_empty() && extension.len() <= EXTENSION_BYTES_MAX => {
+                (stem, format!(".{extension}"))
+            }
             _ => (self.0.as_str(), String::new()),
         };
         let number = format!(" ({number})");
@@ -99,5 +104,7 @@ mod tests {
         let long = SafeName("ä".repeat(127));
         assert!(long.partial().len() <= 255);
         assert!(long.numbered(9_999).as_str().len() <= 255);
+        let all_extension = SafeName(format!("a.{}", "x".repeat(253)));
+        assert_eq!(all_extension.numbered(u32::MAX).as_str().len(), 255);
     }
 }
