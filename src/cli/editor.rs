@@ -14,8 +14,10 @@ use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter as _, Helper};
 use tokio::sync::{mpsc, oneshot};
 
+use super::old_words;
 use super::output::Output;
-use super::words::{self, Line, WORDS};
+use super::windows::prompt;
+use super::words::{self, Line, Place, WORDS};
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::wire::ids::PeerName;
@@ -30,22 +32,29 @@ pub(super) struct Typed {
     pub(super) settled: Option<oneshot::Sender<()>>,
 }
 
-/// What stands before the line being typed. A line that is begun keeps what stands before it.
+/// Says before the line being typed to whom it goes. A line that is begun keeps what stands before it.
 #[derive(Debug, Clone)]
-pub(super) struct Prompt(Arc<Mutex<String>>);
+pub(super) struct Prompt {
+    user: PeerName,
+    open: Arc<Mutex<Option<PeerName>>>,
+}
 
 impl Prompt {
-    pub(super) fn new(text: String) -> Self {
-        Self(Arc::new(Mutex::new(text)))
+    pub(super) fn new(user: PeerName) -> Self {
+        Self { user, open: Arc::default() }
     }
 
-    /// Stands before the next line.
-    pub(super) fn set(&self, text: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    /// Who gets the next line, if it is no command.
+    pub(super) fn set(&self, open: Option<&PeerName>) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open.cloned();
+    }
+
+    fn open(&self) -> Option<PeerName> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        prompt(&self.user, self.open().as_ref())
     }
 }
 
@@ -134,6 +143,7 @@ impl Names {
 fn takes_a_person(command: &str) -> bool {
     let begins = |arguments: &str| arguments.trim_start_matches('[').starts_with("NAME");
     command == "/query"
+        || old_words::takes_a_person(command)
         || command != "/invite" && WORDS.iter().any(|word| word.name == command && begins(word.arguments))
 }
 
@@ -224,7 +234,7 @@ fn read_lines(
     loop {
         match editor.readline(&prompt.text()) {
             Ok(line) => {
-                if !hand_over(line, sender) {
+                if !hand_over(line, prompt, sender) {
                     break;
                 }
             }
@@ -238,9 +248,12 @@ fn read_lines(
 }
 
 /// Hands a line over, and waits where it decides to whom the next one goes. Says whether there may be a next one.
-fn hand_over(line: String, sender: &mpsc::Sender<Typed>) -> bool {
+fn hand_over(line: String, prompt: &Prompt, sender: &mpsc::Sender<Typed>) -> bool {
     let (settled, wait) = oneshot::channel::<()>();
-    let settled = match words::parse(&line, Path::new(""), None) {
+    // Nothing but a line that was waited for changes whether one is open.
+    let open = prompt.open();
+    let settled = match words::parse(&line, Place { user: &prompt.user, folder: Path::new(""), window: open.as_ref() })
+    {
         // No new prompt after the last command.
         Ok(Line::Quit) => {
             drop(sender.blocking_send(Typed { line, settled: None }));
@@ -248,7 +261,7 @@ fn hand_over(line: String, sender: &mpsc::Sender<Typed>) -> bool {
         }
         Ok(Line::Query { .. } | Line::Close) => Some(settled),
         Err(_) if words::is_query(&line) => Some(settled),
-        Ok(Line::Empty | Line::Run(_) | Line::Inbox | Line::Help) | Err(_) => None,
+        Ok(Line::Empty | Line::Run(_) | Line::Inbox | Line::Help | Line::OldHelp | Line::Tell(_)) | Err(_) => None,
     };
     let waits = settled.is_some();
     let is_taken = sender.blocking_send(Typed { line, settled }).is_ok();
@@ -282,6 +295,8 @@ mod tests {
         for line in ["/invite be", "/privacy be", "/friends be", "/blocked be"] {
             assert_eq!(names.complete(line), (line.len(), Vec::new()), "{line}");
         }
+        assert_eq!(names.complete("getaddress bo"), (11, vec!["bob ".to_owned()]));
+        assert_eq!(names.complete("broadcast bo"), (12, Vec::new()));
         assert_eq!(names.complete("/query bo"), (7, vec!["bob ".to_owned()]));
         assert_eq!(names.complete("/query --exclusive be"), (19, vec!["bert ".to_owned()]));
     }

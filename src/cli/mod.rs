@@ -9,6 +9,7 @@ mod commands;
 mod editor;
 mod entrance;
 mod local_socket;
+mod old_words;
 mod windows;
 mod words;
 

@@ -20,14 +20,6 @@ impl Windows {
         self.open.as_ref()
     }
 
-    /// What stands before the line being typed.
-    pub(super) fn prompt(&self, user: &PeerName) -> String {
-        match &self.open {
-            Some(to) => format!("{user} to {to}> "),
-            None => format!("{user}> "),
-        }
-    }
-
     /// What the peer is to do, one after the other, before [`Self::enter`]. Whoever leaves an exclusive conversation for
     /// another person ends it.
     pub(super) fn to_open(&self, to: &PeerName, exclusive: bool) -> Vec<Command> {
@@ -88,6 +80,14 @@ impl Windows {
     }
 }
 
+/// What stands before a line that goes to `open`, or to nobody.
+pub(super) fn prompt(user: &PeerName, open: Option<&PeerName>) -> String {
+    match open {
+        Some(to) => format!("{user} to {to}> "),
+        None => format!("{user}> "),
+    }
+}
+
 /// Says to whom plain lines go.
 pub(super) fn goes_to(to: &PeerName) -> String {
     format!("* what you type goes to {to}")
@@ -117,13 +117,13 @@ mod tests {
     #[test]
     fn another_window_takes_the_place_of_the_first() {
         let mut windows = Windows::default();
-        assert_eq!(windows.prompt(&name("alice")), "alice> ");
+        assert_eq!(prompt(&name("alice"), windows.open()), "alice> ");
         assert_eq!(windows.to_open(&name("bob"), false), [Command::Query { to: name("bob") }]);
         for to in ["bob", "carol"] {
             windows.enter(name(to));
             assert_eq!(open(&windows), Some(to));
         }
-        assert_eq!(windows.prompt(&name("alice")), "alice to carol> ");
+        assert_eq!(prompt(&name("alice"), windows.open()), "alice to carol> ");
         assert_eq!(windows.close().unwrap(), None, "the peer knows nothing of it");
         assert_eq!(open(&windows), None);
         assert_eq!(windows.close().unwrap_err().kind, FailureKind::Usage);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::HISTORY_MESSAGES;
-use super::profiles;
+use super::{old_words, profiles};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, Source, Term};
 use crate::storage::partial_file::Collision;
@@ -30,6 +30,10 @@ pub(super) enum Line {
     Inbox,
     /// Show the commands.
     Help,
+    /// Show the words of the older systems.
+    OldHelp,
+    /// Show this sentence.
+    Tell(String),
     /// Stop the peer.
     Quit,
 }
@@ -104,7 +108,7 @@ pub(super) const WORDS: &[Word] = &[
     word("/end-sessions", "", "log it out everywhere else"),
     word("/allow-key", "[KEY]", "let a key take this account that asks for it: you move there"),
     word("/deny-key", "[KEY]", "keep a key out that asks for this account"),
-    word("/help", "", "this list"),
+    word("/help", "[old]", "this list; old: what words of older systems do, typed without a slash"),
     word("/quit", "", "leave; messages wait for you at the directory"),
 ];
 
@@ -114,13 +118,26 @@ pub(super) fn help() -> String {
     WORDS.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads a typed line. `folder` is where fetched files go, `window` is who gets a line that is no command.
-pub(super) fn parse(line: &str, folder: &std::path::Path, window: Option<&PeerName>) -> Result<Line, Failure> {
+/// Where a line is typed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Whose peer it is.
+    pub(super) user: &'a PeerName,
+    /// Where fetched files go.
+    pub(super) folder: &'a std::path::Path,
+    /// Who gets a line that is no command.
+    pub(super) window: Option<&'a PeerName>,
+}
+
+/// Reads a typed line.
+pub(super) fn parse(line: &str, place: Place<'_>) -> Result<Line, Failure> {
     if line.trim().is_empty() {
         return Ok(Line::Empty);
     }
     if let Some(text) = text_of(line) {
-        let to = window.ok_or_else(nobody_named)?.clone();
+        let Some(to) = place.window.cloned() else {
+            return old_words::parse(line, place.user).unwrap_or_else(|| Err(nobody_named()));
+        };
         return Ok(Line::Run(Command::Message { to, text: text.to_owned() }));
     }
     let line = line.trim();
@@ -133,7 +150,9 @@ pub(super) fn parse(line: &str, folder: &std::path::Path, window: Option<&PeerNa
         return Err(Failure::new(FailureKind::Usage, format!("{word} takes nothing more, not {rest:?}")));
     }
     Ok(match word {
-        "/help" => Line::Help,
+        "/help" if rest.is_empty() => Line::Help,
+        "/help" if rest == "old" => Line::OldHelp,
+        "/help" => return Err(Failure::new(FailureKind::Usage, format!("/help takes nothing or old, not {rest:?}"))),
         "/inbox" => Line::Inbox,
         "/query" => {
             let (exclusive, rest) = flag("--exclusive", rest);
@@ -141,7 +160,7 @@ pub(super) fn parse(line: &str, folder: &std::path::Path, window: Option<&PeerNa
         }
         "/close" => Line::Close,
         "/quit" => Line::Quit,
-        _ => Line::Run(command(word, rest, folder)?),
+        _ => Line::Run(command(word, rest, place.folder)?),
     })
 }
 
@@ -159,8 +178,10 @@ pub(super) fn is_query(line: &str) -> bool {
 }
 
 fn nobody_named() -> Failure {
-    Failure::new(FailureKind::Usage, "nobody was named to send this to")
-        .hint("/query NAME opens a conversation, /msg NAME TEXT sends one message, /help lists all commands")
+    Failure::new(FailureKind::Usage, "nobody was named to send this to").hint(
+        "/query NAME opens a conversation, /msg NAME TEXT sends one message, /help lists all commands, \
+             /help old the words of older systems",
+    )
 }
 
 fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, Failure> {
@@ -386,6 +407,11 @@ mod tests {
 
     use super::*;
 
+    /// Reads a line that alice typed.
+    fn parse(line: &str, folder: &Path, window: Option<&PeerName>) -> Result<Line, Failure> {
+        super::parse(line, Place { user: &PeerName::parse("alice").unwrap(), folder, window })
+    }
+
     #[track_caller]
     fn run(line: &str) -> Command {
         match parse(line, Path::new("/here"), None) {
@@ -549,6 +575,22 @@ mod tests {
         );
         assert!(parse("/nonsense", Path::new("/"), Some(&bob)).is_err(), "never sent as text");
         assert_eq!(parse(" ", Path::new("/"), Some(&bob)).unwrap(), Line::Empty);
+    }
+
+    #[test]
+    fn words_of_older_systems_count_only_while_no_window_is_open() {
+        let bob = PeerName::parse("bob").unwrap();
+        let message = |text: &str| Line::Run(Command::Message { to: bob.clone(), text: text.to_owned() });
+        assert_eq!(parse("send bob hi", Path::new("/"), None).unwrap(), message("hi"));
+        assert_eq!(parse("logout", Path::new("/"), None).unwrap(), Line::Quit);
+        for line in ["send bob hi", "logout", "dereg alice", "CLOSE_SESSION", "SEND_FILE<x>", "#HELP", "block bob"] {
+            assert_eq!(parse(line, Path::new("/"), Some(&bob)).unwrap(), message(line));
+        }
+        assert_eq!(parse("/help old", Path::new("/"), Some(&bob)).unwrap(), Line::OldHelp);
+        assert!(parse("/help new", Path::new("/"), None).is_err());
+        let failure = parse("sent bob hi", Path::new("/"), None).unwrap_err();
+        assert_eq!(failure.message, "nobody was named to send this to");
+        assert!(failure.hint.unwrap().ends_with("/help old the words of older systems"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod files;
 mod history;
 mod identity;
 mod legacy;
+mod old_words;
 mod people;
 mod presence;
 mod profiles;

@@ -124,6 +124,29 @@ fn the_prompt_says_to_whom_a_line_goes() {
 }
 
 #[test]
+fn a_word_that_leaves_is_a_text_while_a_conversation_is_open() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (known(&world, "alice", &directory), known(&world, "bob", &directory));
+    let mut bob = bob.peer();
+    let mut terminal = Terminal::open(&alice, "peer");
+    terminal.shows("alice> ");
+
+    terminal.types_line("GET_CLIENT_INFO <bob>");
+    terminal.shows("alice to bob> ");
+    terminal.types_line("logout");
+    assert_eq!(bob.messages(1), ["logout"]);
+    terminal.types_line("/close");
+    terminal.shows("alice> ");
+    terminal.types_line("reg alice");
+    terminal.shows("* you are registered as alice");
+    terminal.types_line("send bob bye");
+    assert_eq!(bob.messages(1), ["bye"]);
+    terminal.types_line("logout");
+    assert_eq!(terminal.exit_code(), 0);
+}
+
+#[test]
 fn control_c_empties_the_line_and_control_d_leaves() {
     let world = World::new();
     let directory = world.directory();

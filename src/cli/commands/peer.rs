@@ -19,11 +19,12 @@ use crate::cli::entrance::{self, Purpose};
 use crate::cli::exit;
 use crate::cli::local_socket::LocalSocket;
 use crate::cli::notices::Notices;
+use crate::cli::old_words;
 use crate::cli::output::{Output, is_read_by_a_person};
 use crate::cli::prompt::can_ask;
 use crate::cli::settings::Settings;
 use crate::cli::windows::{Windows, goes_to};
-use crate::cli::words::{self, Line};
+use crate::cli::words::{self, Line, Place};
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, PeerHandle};
@@ -44,8 +45,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
     let is_terminal = can_ask() && is_read_by_a_person();
     let edits_lines = is_terminal && !args.plain && !output.is_json();
     let _terminal = TerminalSettings::keep();
-    let windows = Windows::default();
-    let prompt = Prompt::new(windows.prompt(&settings.user));
+    let prompt = Prompt::new(settings.user.clone());
     let mut input = JoinSet::new();
     let lines = if edits_lines {
         let history = settings.home.profile_folder(fingerprint, &settings.user).join("typed");
@@ -64,7 +64,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
         edits_lines,
         log,
         user: settings.user,
-        windows,
+        windows: Windows::default(),
         prompt,
         settling: None,
         notices: Notices::default(),
@@ -217,7 +217,8 @@ impl Face {
 
     /// Does what a line says. Says `false` when it was the last one.
     async fn take_line(&mut self, Typed { line, settled }: Typed) -> Result<bool, Failure> {
-        match words::parse(&line, &self.folder, self.windows.open()) {
+        let place = Place { user: &self.user, folder: &self.folder, window: self.windows.open() };
+        match words::parse(&line, place) {
             Ok(Line::Run(command)) => self.run(command).await,
             Ok(Line::Query { to, exclusive }) => {
                 let steps = self.windows.to_open(&to, exclusive).into();
@@ -228,8 +229,9 @@ impl Face {
                 Err(failure) => self.output.failure(&failure),
             },
             Ok(Line::Inbox) => self.inbox().await?,
-            Ok(Line::Help) if self.output.is_json() => self.output.warning(&words::help()),
-            Ok(Line::Help) => self.output.line(&words::help()),
+            Ok(Line::Help) => self.list(&words::help()),
+            Ok(Line::OldHelp) => self.list(&old_words::help()),
+            Ok(Line::Tell(said)) => self.output.talk(&said),
             Ok(Line::Empty) => {}
             Ok(Line::Quit) => return Ok(false),
             Err(failure) => {
@@ -241,6 +243,15 @@ impl Face {
         }
         self.show_prompt();
         Ok(true)
+    }
+
+    /// Shows a list of commands, which is none of the rows that a program reads.
+    fn list(&self, help: &str) {
+        if self.output.is_json() {
+            self.output.warning(help);
+        } else {
+            self.output.line(help);
+        }
     }
 
     /// Begins to open a conversation with somebody, or to close one.
@@ -315,7 +326,7 @@ impl Face {
     }
 
     fn show_prompt(&self) {
-        self.prompt.set(self.windows.prompt(&self.user));
+        self.prompt.set(self.windows.open());
     }
 
     /// A script's commands are finished first; a person who quits does not want to wait.
