@@ -20,5 +20,6 @@ pub mod transport;
 pub mod directory;
 pub mod peer;
 
-// The face.
+// The faces.
 pub mod cli;
+pub mod compat;

@@ -25,7 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("storage", &["wire", "seal", "protocol", "database", "clock"]),
     ("directory", &["wire", "seal", "protocol", "transport", "database", "lines", "clock"]),
     ("peer", &["wire", "seal", "protocol", "transport", "storage", "database", "clock"]),
-    ("cli", &["wire", "seal", "transport", "storage", "directory", "peer", "lines", "clock"]),
+    ("compat", &["wire", "seal", "protocol", "transport", "storage", "peer", "database", "clock"]),
+    ("cli", &["wire", "seal", "transport", "storage", "directory", "peer", "compat", "lines", "clock"]),
     ("main", &["cli"]),
 ];
 
@@ -37,7 +38,7 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
     (&["age", "hpke", "aws_lc_rs", "blake3", "argon2"], &["src/seal"]),
     (&["quinn", "quinn_proto", "quinn_udp", "rustls", "rcgen", "socket2"], &["src/transport"]),
     (&["nix"], &["src/transport/socket.rs", "src/transport/socket_tests.rs"]),
-    (&["rusqlite"], &["src/database.rs", "src/storage", "src/directory/store"]),
+    (&["rusqlite"], &["src/database.rs", "src/storage", "src/directory/store", "src/compat/records.rs"]),
     (
         &["std::fs", "tokio::fs"],
         &[
@@ -46,6 +47,8 @@ const BOUNDARIES: &[(&[&str], &[&str])] = &[
             "src/lines.rs",
             "src/transport/certificate.rs",
             "src/directory/server.rs",
+            "src/compat/files.rs",
+            "src/compat/credentials.rs",
             "src/cli",
         ],
     ),

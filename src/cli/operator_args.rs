@@ -1,11 +1,14 @@
 //! The command line of whoever runs a directory.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
+use ipnet::IpNet;
 
 use super::sizes;
+use crate::compat::settings::DoorAt;
 use crate::directory::relay::RelayPorts;
 use crate::wire::ids::PeerName;
 
@@ -54,6 +57,18 @@ pub(super) struct Serve {
     /// Pairs of people who are relayed at a time [default: 256].
     #[arg(long, value_name = "N", value_parser = sizes::relay_sessions)]
     pub(super) relay_sessions: Option<usize>,
+    /// Let programs of the older systems in: json, s2, s3 or s4, and where. Can be given once for each.
+    #[arg(long, value_name = "DIALECT=ADDR:PORT")]
+    pub(super) compat: Vec<DoorAt>,
+    /// Ports that stand for people whom older programs could not address otherwise: one for each person and dialect.
+    #[arg(long, value_name = "A-B", value_parser = sizes::port_range)]
+    pub(super) compat_ports: Option<RangeInclusive<u16>>,
+    /// From where older programs may come, beside this machine and private networks. Can be given more than once.
+    #[arg(long, value_name = "CIDR")]
+    pub(super) compat_allow: Vec<IpNet>,
+    /// Names and passwords for older programs that log in with one: `name password` in each line.
+    #[arg(long, value_name = "FILE")]
+    pub(super) compat_credentials: Option<PathBuf>,
     /// Send UDP packets one by one, for network cards that mishandle batches.
     #[arg(long)]
     pub(super) no_gso: bool,

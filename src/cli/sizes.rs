@@ -1,5 +1,7 @@
 //! How people write and read amounts of bytes and ranges of ports.
 
+use std::ops::RangeInclusive;
+
 use crate::directory::relay::RelayPorts;
 use crate::wire::limits::{RELAY_PORTS, RELAY_PORTS_MAX};
 
@@ -49,6 +51,15 @@ pub(super) fn ports(text: &str) -> Result<RelayPorts, String> {
             Ok(RelayPorts::Range(first, last))
         }
         _ => Err("ports are a range of UDP ports such as 4434-4449, or `any` that are free, or `off`".to_owned()),
+    }
+}
+
+/// Reads `9100-9199` or `9100`.
+pub(super) fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err("ports are a range such as 9100-9199".to_owned()),
     }
 }
 

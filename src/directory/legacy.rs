@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::people;
 use super::shared::Shared;
 use super::store::Account;
 use crate::clock::now_millis;
@@ -58,6 +59,26 @@ impl LegacyAccounts {
             Err(Refusal::NameKeptBack { .. }) => Err(Refusal::NameTaken),
             Err(refusal) => Err(refusal),
         }
+    }
+
+    /// Removes an account of the gateway with all that belongs to it: its owner has given the name up, and whoever has it next is
+    /// somebody else. It is no failure when there is none.
+    ///
+    /// # Errors
+    /// [`Refusal::NameTaken`] when it is a person's; [`Refusal::Storage`].
+    pub async fn remove(&self, name: &PeerName) -> Result<(), Refusal> {
+        match self.shared.store.account(name).await? {
+            None => return Ok(()),
+            Some(account) if !account.legacy => return Err(Refusal::NameTaken),
+            Some(_) => {}
+        }
+        let parted = self.shared.store.delete_account(name, None, now_millis()).await?;
+        // Nobody could pass for them: there is no key of their own.
+        self.shared.store.free_name(name).await?;
+        self.shared.registry.close_account(name, None);
+        people::parted(&self.shared, name, &parted).await;
+        tracing::info!(peer = %name, "legacy account removed");
+        Ok(())
     }
 
     /// Whether the account of a name is the gateway's with this key.

@@ -299,3 +299,126 @@ pub const PRESENCE_WAITING_MAX: usize = 2_048;
 /// Announcements that wait in memory for one session; what exceeds it is dropped, and its sender is told that not
 /// everyone heard it.
 pub const ANNOUNCEMENTS_WAITING_MAX: usize = 16;
+
+/// Names of older programs that are here at a time: each is a peer with two threads and a database, about 5 MiB.
+pub const LEGACY_NAMES_MAX: usize = 256;
+
+/// Of these, names that were never here before: there is room left for those who come back.
+pub const LEGACY_NEW_NAMES_MAX: usize = LEGACY_NAMES_MAX * 3 / 4;
+
+/// Names that were never here before, from one network in an hour.
+pub const LEGACY_NEW_NAMES_PER_HOUR: usize = 120;
+
+/// And that come from one address: a class in one room, behind one router.
+pub const LEGACY_NAMES_PER_SOURCE_MAX: usize = 64;
+
+/// Names of older programs that the gateway has ever made an account for.
+pub const LEGACY_NAMES_KNOWN_MAX: usize = 4_096;
+
+/// Days that a name stays bound to the address it came from, after its owner was here last.
+pub const LEGACY_BOUND_DAYS: u64 = 30;
+
+/// Names that log in at a time: each costs a handshake.
+pub const LEGACY_ARRIVALS_MAX: usize = 16;
+
+/// Requests of one address in a second, and how many at once: a download acknowledges each 200 characters.
+pub const LEGACY_REQUESTS_PER_SECOND: u64 = 500;
+
+/// See [`LEGACY_REQUESTS_PER_SECOND`].
+pub const LEGACY_REQUESTS_AT_ONCE: u64 = 1_000;
+
+/// Addresses whose requests and bytes are remembered: 512 KiB.
+pub const LEGACY_SOURCES_MAX: usize = 4_096;
+
+/// Bytes that one address is sent beyond what came from it.
+pub const LEGACY_ALLOWANCE_BYTES: u64 = 64 * 1024;
+
+/// Bytes that may be sent for each that came.
+pub const LEGACY_ALLOWANCE_FACTOR: u64 = 3;
+
+/// By which the allowance fills again, so that whoever only listens goes on being told.
+pub const LEGACY_ALLOWANCE_PER_SECOND: u64 = 1024;
+
+/// A file that goes between an old program and qchat: it is held in memory, and 200 characters at a time take their time.
+pub const LEGACY_FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Files that the gateway holds in memory at a time.
+pub const LEGACY_FILES_AT_ONCE: usize = 8;
+
+/// One frame or message of an old program over TCP.
+pub const LEGACY_FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Connections of old programs at a time, of all doors together.
+pub const LEGACY_CONNECTIONS_MAX: usize = 512;
+
+/// And of one address.
+pub const LEGACY_CONNECTIONS_PER_SOURCE_MAX: usize = 64;
+
+/// A datagram of an `s3` program that is looked at: four times what its own programs can read.
+pub const S3_DATAGRAM_BYTES_MAX: usize = 8 * 1024;
+
+/// A datagram to an `s3` program: it reads no more.
+pub const S3_TAKEN_BYTES_MAX: usize = 2_048;
+
+/// People of other systems in the table of an `s3` program, which has room for about thirty rows.
+pub const S3_OTHERS_SHOWN_MAX: usize = 30;
+
+/// Ports of the door of `s3` that stand for people: each is a socket and a task.
+pub const S3_STAND_INS_MAX: usize = 512;
+
+/// Requests to the door of `s3` that are worked on at a time; what exceeds it is lost, as on the network.
+pub const S3_REQUESTS_MAX: usize = 512;
+
+/// And of one address: a class behind one router, each of whom waits for one answer at a time.
+pub const S3_REQUESTS_PER_SOURCE_MAX: usize = 128;
+
+/// Messages of `s3` programs that are remembered for when they come again: 8 MiB at worst.
+pub const S3_RECENT_MAX: usize = 1_024;
+
+/// Announcements that wait for one `s3` name that was here and did not answer.
+pub const S3_ANNOUNCEMENTS_KEPT_MAX: usize = 16;
+
+/// A datagram of the JSON dialect that is read; a chunk of a file needs a quarter of that at most.
+pub const LEGACY_JSON_BYTES_MAX: usize = 8 * 1024;
+
+/// A datagram of the JSON dialect that is sent, so that no path splits it: IPv6 carries 1,280 bytes everywhere.
+pub const LEGACY_JSON_SENT_BYTES_MAX: usize = 1_200;
+
+/// Levels of a JSON value: the message, a list, a row, a list in it, and room.
+pub const LEGACY_JSON_DEPTH_MAX: u8 = 8;
+
+/// Bytes of a request's number.
+pub const LEGACY_JSON_NUMBER_BYTES_MAX: usize = 64;
+
+/// Characters of a file in one message, as the older systems have it.
+pub const LEGACY_CHUNK_CHARS: usize = 200;
+
+/// Files that one message publishes or takes back.
+pub const LEGACY_JSON_FILES_MAX: usize = 64;
+
+/// Files that one name has promised and not yet brought.
+pub const LEGACY_PROMISED_FILES_MAX: usize = 256;
+
+/// Requests of the JSON dialect that are being worked on, of everybody: a task each.
+pub const LEGACY_JSON_TASKS_MAX: usize = 512;
+
+/// And of one address, so that nobody takes all of them.
+pub const LEGACY_JSON_TASKS_PER_SOURCE_MAX: usize = 48;
+
+/// Requests of one address whose answers are remembered for repetitions: two minutes of a busy program.
+pub const LEGACY_JSON_ANSWERS_PER_SOURCE_MAX: usize = 1_024;
+
+/// And of all addresses: 20 MiB at the very most.
+pub const LEGACY_JSON_ANSWERS_MAX: usize = 16_384;
+
+/// Files on their way to one address at a time.
+pub const LEGACY_JSON_DOWNLOADS_PER_SOURCE_MAX: usize = 2;
+
+/// Chunks on their way that are not acknowledged: 4 KiB, which every path holds.
+pub const LEGACY_JSON_WINDOW: usize = 16;
+
+/// What one name is told that is not kept for it: presence and the like. Then the oldest is forgotten.
+pub const LEGACY_JSON_NOTICES_MAX: usize = 64;
+
+/// Names and addresses whose wrong passwords are remembered.
+pub const LEGACY_LOCKS_MAX: usize = 4_096;

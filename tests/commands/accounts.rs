@@ -64,7 +64,8 @@ fn only_invited_people_get_in_with_a_link_that_works_once() {
     let serve = format!("serve --cert {} --data {} --listen 127.0.0.1:0", cert.display(), data.display());
     let mut process = Process::spawn(world.qchat(&format!("{serve} --invite-only --json")));
     let listening = process.event("listening");
-    let directory = Directory { process, address: text(&listening, "address").parse().unwrap() };
+    let directory =
+        Directory { process, address: text(&listening, "address").parse().unwrap(), doors: Default::default() };
     let mut stranger = world.person("mallory", &directory);
     stranger.run("who", &[]).expect_error(7, "needs an invitation");
 

@@ -5,6 +5,7 @@ mod auditor;
 
 mod accounts;
 mod chat;
+mod compat;
 mod consent;
 mod doctor;
 mod files;

@@ -1,6 +1,7 @@
 //! Starts the binary in a fresh world, waits for what it says, and ends what it started. Every wait has a deadline, and
 //! none is a sleep.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,9 @@ impl World {
         let mut process = Process::spawn(serve);
         let listening = process.event("listening");
         let address = text(&listening, "address").parse().expect("the directory's address");
-        Directory { process, address }
+        let door = |row: &Value| Some((row["dialect"].as_str()?.to_owned(), row["address"].as_str()?.parse().ok()?));
+        let doors = listening["compat"].as_array().into_iter().flatten().filter_map(door).collect();
+        Directory { process, address, doors }
     }
 
     /// Somebody with a profile folder of their own.
@@ -91,6 +94,8 @@ impl World {
 pub(super) struct Directory {
     pub(super) process: Process,
     pub(super) address: SocketAddr,
+    /// Where older programs are let in, by dialect.
+    pub(super) doors: BTreeMap<String, SocketAddr>,
 }
 
 impl Directory {

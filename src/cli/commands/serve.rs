@@ -1,7 +1,9 @@
 //! `qchat serve`: starts a directory, prints one line when it is ready, and runs until it is told to stop.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 
@@ -9,14 +11,19 @@ use super::stop_signal;
 use crate::cli::operator_args::Serve;
 use crate::cli::output::Output;
 use crate::cli::settings::data_folder;
+use crate::compat::Compat;
+use crate::compat::gateway::{Accounts, Home};
+use crate::compat::settings::{CompatSettings, Dialect};
 use crate::directory::gate::Limits;
 use crate::directory::invitations::Admission;
+use crate::directory::legacy::LegacyAccounts;
 use crate::directory::relay::RelaySettings;
 use crate::directory::server::{Directory, DirectoryError, Settings};
 use crate::peer::directory_link::DirectoryAddress;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::transport::tuning::Network;
-use crate::wire::ids::DirectoryFingerprint;
+use crate::wire::ids::{DirectoryFingerprint, PeerKey, PeerName};
+use crate::wire::refusal::Refusal;
 
 /// What a program that starts a directory waits for.
 #[derive(Serialize, Deserialize)]
@@ -30,12 +37,25 @@ pub(super) struct Listening {
     pub(super) link: String,
     /// The UDP ports at which it relays; none when it does not.
     pub(super) relay_ports: Vec<u16>,
+    /// Where programs of the older systems are let in.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(super) compat: Vec<CompatDoor>,
+}
+
+/// A dialect of the older systems, and where it is spoken.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CompatDoor {
+    /// Which.
+    pub(super) dialect: Dialect,
+    /// Where.
+    pub(super) address: SocketAddr,
 }
 
 /// Runs a directory until SIGINT or SIGTERM.
 pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
     let relay = relay(&args);
-    let data = match args.data {
+    let compat = compat(&args);
+    let data = match args.data.clone() {
         Some(data) => data,
         None => data_folder("qchat-directory")?,
     };
@@ -49,26 +69,65 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
     };
     let network = Network { segmentation_offload: !args.no_gso };
     let (listen, certificate_folder) = (args.listen, args.cert);
-    let settings = Settings { listen, certificate_folder, data, admission, limits, network, relay };
+    let settings = Settings { listen, certificate_folder, data: data.clone(), admission, limits, network, relay };
     let directory = Directory::start(settings).map_err(failure)?;
     let (address, fingerprint) = (directory.local_address(), directory.fingerprint());
     let host = args.public_host.unwrap_or_else(|| directory.reachable_ip().to_string());
     let token = directory.first_invitation().await.map_err(failure)?;
     let link = DirectoryAddress { host, port: address.port() }.link(None, fingerprint, token.as_ref());
     let relay_ports = directory.relay_ports();
+    let gateway = Home { data: data.join("gateway"), directory: own_address(address).into(), fingerprint, network };
+    let compat = Compat::bind(compat, gateway, Arc::new(LegacyNames(directory.legacy_accounts()))).await?;
+    let doors: Vec<_> =
+        compat.addresses().into_iter().map(|(dialect, address)| CompatDoor { dialect, address }).collect();
     if output.is_json() {
-        output.json(&Listening { address, fingerprint, link, relay_ports });
+        output.json(&Listening { address, fingerprint, link, relay_ports, compat: doors });
     } else {
         let relay = runs(&relay_ports);
-        output.line(&format!("key   {fingerprint}\nlink  {link}\nrelay {relay}\nlistening on {address}"));
+        let doors: String =
+            doors.iter().map(|CompatDoor { dialect, address }| format!("{dialect:<5} {address}\n")).collect();
+        output.line(&format!("key   {fingerprint}\nlink  {link}\nrelay {relay}\n{doors}listening on {address}"));
     }
     let stdin_closed = args.stop_with_stdin;
-    directory
-        .run(async move {
-            tokio::select! { () = stop_signal() => {}, () = stdin_ended(), if stdin_closed => {} }
-        })
-        .await
-        .map_err(failure)
+    let stopped = async move {
+        tokio::select! { () = stop_signal() => {}, () = stdin_ended(), if stdin_closed => {} }
+    };
+    // Older programs' users leave first, while there still is a directory to leave.
+    directory.run(compat.run(stopped)).await.map_err(failure)
+}
+
+/// What the operator asks for on behalf of older programs.
+fn compat(args: &Serve) -> CompatSettings {
+    CompatSettings {
+        doors: args.compat.clone(),
+        ports: args.compat_ports.clone(),
+        allowed: args.compat_allow.clone(),
+        credentials: args.compat_credentials.clone(),
+    }
+}
+
+/// Where this machine reaches its own directory.
+fn own_address(listening: SocketAddr) -> SocketAddr {
+    match listening.ip() {
+        ip if !ip.is_unspecified() => listening,
+        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, listening.port())),
+        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, listening.port())),
+    }
+}
+
+/// Makes accounts for legacy names at this process's own directory.
+#[derive(Debug)]
+struct LegacyNames(LegacyAccounts);
+
+#[async_trait]
+impl Accounts for LegacyNames {
+    async fn create(&self, name: &PeerName, key: PeerKey) -> Result<(), Refusal> {
+        self.0.create(name, key).await
+    }
+
+    async fn remove(&self, name: &PeerName) -> Result<(), Refusal> {
+        self.0.remove(name).await
+    }
 }
 
 fn relay(args: &Serve) -> RelaySettings {

@@ -200,6 +200,9 @@ pub trait Store: Send + Sync + 'static {
     /// Frees the names of accounts that were deleted before a time, and says how many.
     async fn expire_deleted_names(&self, before: UnixMillis) -> Result<usize, StoreError>;
 
+    /// Keeps the name of a deleted account back no longer.
+    async fn free_name(&self, name: &PeerName) -> Result<(), StoreError>;
+
     /// Keeps an account out, or lets it in again; refused with `UnknownName`.
     async fn set_disabled(&self, name: &PeerName, disabled: bool) -> Result<(), StoreError>;
 

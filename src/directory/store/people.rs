@@ -59,8 +59,10 @@ pub(super) fn reception(
     asker: &PeerName,
     now: UnixMillis,
 ) -> Result<Reception, StoreError> {
+    // Programs of the older systems talk past the directory: whether two of them have is not known here.
     let query = "SELECT EXISTS (SELECT 1 FROM block WHERE blocker = ?2 AND blocked = ?1),
-                        EXISTS (SELECT 1 FROM acquaintance WHERE name = ?1 AND other = ?2)";
+                        EXISTS (SELECT 1 FROM acquaintance WHERE name = ?1 AND other = ?2)
+                        OR (SELECT count(*) FROM account WHERE name IN (?1, ?2) AND legacy) = 2";
     let (is_kept_out, has_written) = sql
         .prepare_cached(query)?
         .query_row([person.as_str(), asker.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;

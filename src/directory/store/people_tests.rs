@@ -160,6 +160,19 @@ async fn whether_a_person_takes_a_message_is_said_before_all_that_tells_whether_
 }
 
 #[tokio::test]
+async fn two_with_older_programs_are_no_strangers() {
+    let world = World::with(&["alice", "bob"]).await;
+    let write = async |id| world.deliver("bob", "alice", envelope("alice", "bob", id)).await;
+    for id in 0..MAILBOX_PER_STRANGER_MAX {
+        write(id).await.unwrap();
+    }
+    world.meddle("UPDATE account SET legacy = 1 WHERE name = 'alice'");
+    is_refused(write(98).await, Refusal::StrangerLimit);
+    world.meddle("UPDATE account SET legacy = 1 WHERE name = 'bob'");
+    write(99).await.unwrap();
+}
+
+#[tokio::test]
 async fn of_a_stranger_only_a_few_messages_wait_until_one_writes_back_allows_or_befriends_them() {
     let known: [(&str, Option<Allowance>); 4] = [
         ("written", None),

@@ -93,6 +93,15 @@ impl Store for SqliteStore {
         self.run(move |sql| accounts::delete_account(sql, &name, key, now)).await
     }
 
+    async fn free_name(&self, name: &PeerName) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.run(move |sql| {
+            sql.execute("DELETE FROM deleted_name WHERE name = ?1", [name.as_str()])?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn expire_deleted_names(&self, before: UnixMillis) -> Result<usize, StoreError> {
         self.run(
             move |sql| Ok(sql.execute("DELETE FROM deleted_name WHERE deleted_at < ?1", [before.0.cast_signed()])?),
