@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{directory_for, door};
+use super::{directory_for, door, flood};
 use crate::program::{DEADLINE, Directory, World, text};
 
 /// What a program takes.
@@ -713,7 +713,13 @@ fn nothing_that_comes_ends_the_door_and_a_flood_leaves_it_open() {
     assert_eq!(alice.messages(1), ["still here"]);
 
     // One line of an honest person in every 2,000 datagrams of the other.
-    let (ticks, flood) = flood(odd, [a.server, at_alice]);
+    let odd: Vec<_> = odd.into_iter().filter(|datagram| datagram.len() < 200).collect();
+    let doors = [a.server, at_alice];
+    let (ticks, flood) = flood(move |number| {
+        let name = || format!("register: x{number}/").into_bytes();
+        let at = usize::try_from(number).expect("a number");
+        (doors[usize::from(number % 4 < 2)], if at % 2 == 0 { name() } else { odd[at % odd.len()].clone() })
+    });
     for round in 0..50 {
         ticks.recv_timeout(DEADLINE).expect("the flood goes on");
         let said = format!("round {round}");
@@ -721,28 +727,4 @@ fn nothing_that_comes_ends_the_door_and_a_flood_leaves_it_open() {
         assert_eq!(alice.messages(1), [said]);
     }
     assert!(flood.join().expect("it only sends") > 90_000, "nearly all was sent");
-}
-
-/// 20,000 datagrams in a second for five seconds, from an address of its own; says each 2,000, and counts what was sent.
-fn flood(odd: Vec<Vec<u8>>, to: [SocketAddr; 2]) -> (Receiver<()>, JoinHandle<u32>) {
-    let (tick, ticks) = channel();
-    let sending = std::thread::spawn(move || {
-        let socket = UdpSocket::bind("127.0.0.3:0").expect("a port of ours");
-        let (began, mut sent) = (Instant::now(), 0);
-        let mut odd = odd.iter().filter(|datagram| datagram.len() < 200).cycle();
-        for number in 0..100_000_u32 {
-            let name = format!("register: x{number}/").into_bytes();
-            let datagram = if number % 2 == 0 { &name } else { odd.next().expect("it has no end") };
-            // What the kernel does not take is lost, as on a network.
-            sent += u32::from(socket.send_to(datagram, to[usize::from(number % 4 < 2)]).is_ok());
-            if number % 2_000 == 0 && tick.send(()).is_err() {
-                break;
-            }
-            if number % 100 == 0 {
-                std::thread::sleep((Duration::from_micros(50) * number).saturating_sub(began.elapsed()));
-            }
-        }
-        sent
-    });
-    (ticks, sending)
 }

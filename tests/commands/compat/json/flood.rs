@@ -91,7 +91,7 @@ fn honest_people_are_served_while_strangers_flood_the_door() {
     let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
     println!("{} requests served in {took:?}: median {median:?}, longest {longest:?}", times.len());
     println!("{sent} bytes of the flood, {got} bytes back");
-    assert!(longest < Duration::from_secs(1), "the longest took {longest:?}, half of them {median:?}");
+    assert!(longest < Duration::from_secs(3), "the longest took {longest:?}, half of them {median:?}");
     let seconds = usize::try_from(took.as_secs()).expect("a few") + 1;
     assert!(got <= 3 * sent + 64 * 1024 + seconds * 1024, "{sent} bytes went in, {got} came out");
     assert_eq!(carol.ask(json!({"type": "ONL"}))["type"], "ONLINE", "and all goes on");

@@ -117,6 +117,25 @@ impl Program {
         serde_json::from_str(&self.hear()).expect("whole JSON")
     }
 
+    /// Asks again when no answer comes within a second, as a person does: the network may lose what is asked.
+    #[track_caller]
+    pub(in crate::compat) fn answer_after_tries(&self, datagram: &str, tries: usize) -> Value {
+        self.udp.set_read_timeout(Some(Duration::from_secs(1))).expect("a time-out");
+        let number = serde_json::from_str::<Value>(datagram).expect("a request")["request_#"].clone();
+        for _ in 0..tries {
+            self.say(datagram);
+            let mut bytes = [0; 1_024];
+            while let Ok(count) = self.udp.recv(&mut bytes) {
+                let answer: Value = serde_json::from_slice(&bytes[..count]).expect("whole JSON");
+                if answer["request_#"] == number {
+                    self.udp.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+                    return answer;
+                }
+            }
+        }
+        panic!("{datagram} is not answered");
+    }
+
     /// Its REGISTER, in its own words.
     pub(in crate::compat) fn registration(&self, number: &str, name: &str) -> String {
         let (udp, tcp) = (self.udp_port(), self.tcp_port);

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::program::{Kind, Program, connect};
 use super::{address, directory, found};
-use crate::compat::door;
-use crate::program::World;
+use crate::compat::{door, flood};
+use crate::program::{DEADLINE, World};
 
 #[test]
 fn names_contacts_and_lists_survive_a_crash() {
@@ -93,6 +93,31 @@ fn hostile_frames_and_datagrams_leave_others_served() {
         drop(hostile.read_to_end(&mut rest));
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
     }
+}
+
+#[test]
+fn a_flood_leaves_the_door_open() {
+    let world = World::new();
+    let (_directory, server) = directory(&world);
+    let kate = Program::start(Kind::K, server).registers("kate");
+    let (ticks, flood) = flood(move |number| {
+        let request = match number % 4 {
+            0 => format!(
+                r#"{{"service": "REGISTER", "request_#": "{number}", "name": "x{number}/", "IP": "127.0.0.3", "UDP_socket": 5061, "TCP_socket": 5071}}"#
+            ),
+            1 => format!(r#"{{"TYPE": "PUBLISH", "rq": {number}, "name": "kate", "list_of_files": ["x"]}}"#),
+            2 => format!(r#"{{"header": "DANCE{number}"}}"#),
+            _ => "[".repeat(150),
+        };
+        (server, request.into_bytes())
+    });
+    for round in 0..50 {
+        ticks.recv_timeout(DEADLINE).expect("the flood goes on");
+        let asked = format!(r#"{{"service": "RETRIEVE-INFOT", "request_#": "R{round}", "name": "kate"}}"#);
+        let answer = kate.answer_after_tries(&asked, 5);
+        assert_eq!((&answer["request_#"], &answer["name"]), (&json!(format!("R{round}")), &json!("kate")));
+    }
+    assert!(flood.join().expect("it only sends") > 90_000, "nearly all was sent");
 }
 
 #[test]
