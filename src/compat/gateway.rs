@@ -18,7 +18,6 @@ use tokio::task::JoinSet;
 
 use super::credentials::Credentials;
 use super::door::SharedDoor;
-
 use super::names::{Claim, Names, NotIn};
 use super::ports::Ports;
 use super::records::{Contact, Record, Records};
