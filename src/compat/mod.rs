@@ -41,13 +41,12 @@ pub struct Compat {
 }
 
 impl Compat {
-    /// Binds every door and opens the gateway's records. Needs a tokio runtime.
+    /// Binds every door and opens the gateway's records, of settings that were checked. Needs a tokio runtime.
     ///
     /// # Errors
     /// A [`Failure`] that names the door, the file or the line that is wrong.
     pub async fn bind(settings: CompatSettings, home: Home, accounts: Arc<dyn Accounts>) -> Result<Self, Failure> {
-        settings.check()?;
-        let listeners = Listeners::bind(&settings).await?;
+        let listeners = Listeners::bind(&settings.doors).await?;
         let gateway = Arc::new(Gateway::open(settings, home, accounts).await?);
         Ok(Self { gateway, listeners })
     }

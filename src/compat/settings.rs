@@ -94,8 +94,11 @@ pub struct CompatSettings {
 }
 
 impl CompatSettings {
-    /// Refuses what would open an unprotected door to the world by mistake.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    /// Refuses what makes no sense, and what would open an unprotected door to the world by mistake.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says what is wrong, and what to say instead.
+    pub fn check(&self) -> Result<(), Failure> {
         for (index, DoorAt { dialect, address }) in self.doors.iter().enumerate() {
             let is_open_door = *dialect != Dialect::Json && !is_private(address.ip());
             if is_open_door && self.allowed.is_empty() {

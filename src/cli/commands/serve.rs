@@ -55,6 +55,7 @@ pub(super) struct CompatDoor {
 pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
     let relay = relay(&args);
     let compat = compat(&args);
+    compat.check()?;
     let data = match args.data.clone() {
         Some(data) => data,
         None => data_folder("qchat-directory")?,
@@ -76,10 +77,14 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
     let token = directory.first_invitation().await.map_err(failure)?;
     let link = DirectoryAddress { host, port: address.port() }.link(None, fingerprint, token.as_ref());
     let relay_ports = directory.relay_ports();
-    let gateway = Home { data: data.join("gateway"), directory: own_address(address).into(), fingerprint, network };
-    let compat = Compat::bind(compat, gateway, Arc::new(LegacyNames(directory.legacy_accounts()))).await?;
-    let doors: Vec<_> =
-        compat.addresses().into_iter().map(|(dialect, address)| CompatDoor { dialect, address }).collect();
+    let compat = if compat.doors.is_empty() {
+        None
+    } else {
+        let home = Home { data: data.join("gateway"), directory: own_address(address).into(), fingerprint, network };
+        Some(Compat::bind(compat, home, Arc::new(LegacyNames(directory.legacy_accounts()))).await?)
+    };
+    let addresses = compat.as_ref().map(Compat::addresses).unwrap_or_default();
+    let doors: Vec<_> = addresses.into_iter().map(|(dialect, address)| CompatDoor { dialect, address }).collect();
     if output.is_json() {
         output.json(&Listening { address, fingerprint, link, relay_ports, compat: doors });
     } else {
@@ -92,8 +97,14 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
     let stopped = async move {
         tokio::select! { () = stop_signal() => {}, () = stdin_ended(), if stdin_closed => {} }
     };
-    // Older programs' users leave first, while there still is a directory to leave.
-    directory.run(compat.run(stopped)).await.map_err(failure)
+    let stopped = async move {
+        match compat {
+            // Older programs' users leave first, while there still is a directory to leave.
+            Some(compat) => compat.run(stopped).await,
+            None => stopped.await,
+        }
+    };
+    directory.run(stopped).await.map_err(failure)
 }
 
 /// What the operator asks for on behalf of older programs.

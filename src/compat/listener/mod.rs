@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::gateway::Gateway;
-use super::settings::{CompatSettings, Dialect, DoorAt};
+use super::settings::{Dialect, DoorAt};
 use crate::peer::failure::{Failure, FailureKind};
 
 /// All doors.
@@ -30,14 +30,14 @@ enum Listener {
 
 impl Listeners {
     /// Binds all doors, or says which one cannot be had.
-    pub(super) async fn bind(settings: &CompatSettings) -> Result<Self, Failure> {
-        let mut doors = Vec::with_capacity(settings.doors.len());
-        for DoorAt { dialect, address } in settings.doors.iter().copied() {
+    pub(super) async fn bind(at: &[DoorAt]) -> Result<Self, Failure> {
+        let mut doors = Vec::with_capacity(at.len());
+        for DoorAt { dialect, address } in at.iter().copied() {
             doors.push(match dialect {
-                Dialect::Json => Listener::Json(json::Door::bind(address, settings).await?),
-                Dialect::S2 => Listener::S2(s2::Door::bind(address, settings).await?),
-                Dialect::S3 => Listener::S3(s3::Door::bind(address, settings).await?),
-                Dialect::S4 => Listener::S4(s4::Door::bind(address, settings).await?),
+                Dialect::Json => Listener::Json(json::Door::bind(address)?),
+                Dialect::S2 => Listener::S2(s2::Door::bind(address)?),
+                Dialect::S3 => Listener::S3(s3::Door::bind(address)?),
+                Dialect::S4 => Listener::S4(s4::Door::bind(address).await?),
             });
         }
         Ok(Self { doors })
@@ -65,7 +65,7 @@ impl Listeners {
                 tracing::error!(%error, "a door for older programs broke");
             }
         }
-        // Without doors, or after all have broken: the directory goes on.
+        // When all have broken, the directory goes on.
         std::future::pending().await
     }
 }

@@ -1,7 +1,7 @@
 //! The words of A: everybody is an object, and in the list of all each of them is once more printed into text.
 
 use super::Words;
-use super::answers::{Denial, Row};
+use super::answers::{Denial, Row, contact};
 use super::object::Json;
 
 pub(super) const WORDS: Words = Words {
@@ -32,7 +32,7 @@ pub(super) const WORDS: Words = Words {
 
 fn people(rows: &[Row]) -> Json {
     let printed = |row: &Row| {
-        let mut fields = contact(row);
+        let mut fields = contact(&WORDS, row);
         let files = row.files.iter().map(|file| Json::plain(file.as_str())).collect();
         fields.push((WORDS.files, Json::List(files)));
         Json::plain(Json::Object(fields).printed())
@@ -41,15 +41,7 @@ fn people(rows: &[Row]) -> Json {
 }
 
 fn owners(rows: &[Row]) -> Json {
-    Json::List(rows.iter().map(|row| Json::Object(contact(row))).collect())
-}
-
-fn contact(row: &Row) -> Vec<(&'static str, Json)> {
-    vec![
-        (WORDS.name, Json::plain(row.name.as_str())),
-        (WORDS.ip, Json::plain(row.ip.to_string())),
-        (WORDS.tcp, Json::plain(row.tcp)),
-    ]
+    Json::List(rows.iter().map(|row| Json::Object(contact(&WORDS, row))).collect())
 }
 
 fn denial(denial: &Denial) -> String {

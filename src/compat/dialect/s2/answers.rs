@@ -164,12 +164,18 @@ pub(super) fn message(words: &Words, number: &Value, kind: &str, fields: Vec<(&'
 }
 
 fn person(words: &Words, row: &Row) -> Vec<(&'static str, Json)> {
+    let mut fields = contact(words, row);
     let files = row.files.iter().map(|file| Json::plain(file.as_str())).collect();
+    fields.push((words.files, Json::List(files)));
+    fields
+}
+
+/// Who somebody is and where their files are, for programs that have objects for it.
+pub(super) fn contact(words: &Words, row: &Row) -> Vec<(&'static str, Json)> {
     vec![
         (words.name, Json::plain(row.name.as_str())),
         (words.ip, Json::plain(row.ip.to_string())),
         (words.tcp, Json::plain(row.tcp)),
-        (words.files, Json::List(files)),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Words;
-use super::answers::{Denial, Row};
+use super::answers::{Denial, Row, contact};
 use super::object::Json;
 
 pub(super) const WORDS: Words = Words {
@@ -37,11 +37,11 @@ fn people(rows: &[Row]) -> Json {
     let mut by_file: BTreeMap<&str, Vec<Json>> = BTreeMap::new();
     for row in rows {
         for file in &row.files {
-            by_file.entry(file).or_default().push(Json::Object(contact(row)));
+            by_file.entry(file).or_default().push(Json::Object(contact(&WORDS, row)));
         }
     }
     let person = |row: &Row| {
-        let mut fields = contact(row);
+        let mut fields = contact(&WORDS, row);
         let files = row.files.iter().map(|file| Json::plain(file.as_str())).collect();
         fields.push((WORDS.files, Json::List(files)));
         Json::Object(fields)
@@ -55,15 +55,7 @@ fn people(rows: &[Row]) -> Json {
 }
 
 fn owners(rows: &[Row]) -> Json {
-    Json::List(rows.iter().map(|row| Json::Object(contact(row))).collect())
-}
-
-fn contact(row: &Row) -> Vec<(&'static str, Json)> {
-    vec![
-        (WORDS.name, Json::plain(row.name.as_str())),
-        (WORDS.ip, Json::plain(row.ip.to_string())),
-        (WORDS.tcp, Json::plain(row.tcp)),
-    ]
+    Json::List(rows.iter().map(|row| Json::Object(contact(&WORDS, row))).collect())
 }
 
 fn denial(denial: &Denial) -> String {

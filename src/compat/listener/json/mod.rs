@@ -38,7 +38,7 @@ use crate::compat::dialect::json::ask::Ask;
 use crate::compat::dialect::json::{Datagram, Keys, Number};
 use crate::compat::gateway::Gateway;
 use crate::compat::listener::taken;
-use crate::compat::settings::{CompatSettings, Dialect};
+use crate::compat::settings::Dialect;
 use crate::compat::turns::Turns;
 use crate::peer::failure::Failure;
 use crate::seal::random::{OsRandom, array};
@@ -70,9 +70,8 @@ struct Shared {
     attendants: Attendants,
     downloads: Downloads,
     uploads: Uploads,
-    /// Files in memory: of those that are fetched here, and of those that are brought here.
+    /// Files in memory that are fetched here; those that are brought here are counted by `uploads`.
     files: Semaphore,
-    brought: Semaphore,
 }
 
 /// Where a request comes from, and how it is answered.
@@ -97,9 +96,8 @@ enum Reply {
 }
 
 impl Door {
-    /// Binds it. Settings are those of the whole gateway.
-    #[expect(clippy::unused_async, reason = "every door is bound in one way, and some wait for it")]
-    pub(super) async fn bind(address: SocketAddr, _settings: &CompatSettings) -> Result<Self, Failure> {
+    /// Binds it.
+    pub(super) fn bind(address: SocketAddr) -> Result<Self, Failure> {
         let failed = |error| taken(Dialect::Json, address, &error);
         let socket = BatchSocket::bind(address, Network::default()).map_err(failed)?;
         let address = socket.local_address().map_err(failed)?;
@@ -179,7 +177,6 @@ impl Shared {
             downloads: Downloads::default(),
             uploads: Uploads::default(),
             files: Semaphore::new(LEGACY_FILES_AT_ONCE),
-            brought: Semaphore::new(LEGACY_FILES_AT_ONCE),
         }
     }
 
@@ -315,7 +312,6 @@ impl Shared {
         !datagram.is_empty() && self.gateway.door.may_send(to, datagram.len()) && self.socket.send(to, from, datagram)
     }
 
-    /// The number of a message that nobody asked for.
     /// A number for something that the door says by itself. Whoever acknowledges it has seen it: nobody guesses it.
     fn next_number(&self) -> u64 {
         let [a, b, c, d, e, f] = array(&mut OsRandom);

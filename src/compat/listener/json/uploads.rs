@@ -213,7 +213,6 @@ impl Shared {
     async fn bring(&self, resident: &Resident, file: &str) -> bool {
         let Some(address) = address_of(resident) else { return false };
         let Some(_turn) = self.uploads.turns.take(address.ip()) else { return false };
-        let Ok(_in_memory) = self.brought.acquire().await else { return false };
         let number = self.next_number();
         let changed = self.uploads.begin(number, address);
         let brought = self.bring_from(address, number, file, &changed).await;

@@ -38,7 +38,7 @@ use super::taken;
 use crate::compat::dialect::s2::Datagram;
 use crate::compat::gateway::Gateway;
 use crate::compat::resident::Resident;
-use crate::compat::settings::{CompatSettings, Dialect};
+use crate::compat::settings::Dialect;
 use crate::peer::failure::Failure;
 use crate::transport::batch_socket::{BatchSocket, Buffers};
 use crate::transport::tuning::Network;
@@ -61,9 +61,8 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Binds it. Settings are those of the whole gateway.
-    #[expect(clippy::unused_async, reason = "all doors are bound alike, and some wait")]
-    pub(super) async fn bind(address: SocketAddr, _settings: &CompatSettings) -> Result<Self, Failure> {
+    /// Binds it.
+    pub(super) fn bind(address: SocketAddr) -> Result<Self, Failure> {
         // Answers are single datagrams: there is nothing to segment.
         let bound = BatchSocket::bind(address, Network { segmentation_offload: false });
         let with_address = bound.and_then(|socket| Ok((socket.local_address()?, socket)));

@@ -26,7 +26,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::taken;
 use crate::compat::gateway::Gateway;
 use crate::compat::resident::Resident;
-use crate::compat::settings::{CompatSettings, Dialect};
+use crate::compat::settings::Dialect;
 use crate::peer::failure::Failure;
 use crate::transport::batch_socket::BatchSocket;
 use crate::transport::tuning::Network;
@@ -48,8 +48,7 @@ pub(super) struct Door {
 impl Door {
     /// Binds it, and beside it the port from which messages come whose senders have none: an old program takes nothing
     /// but answers from the server's.
-    #[expect(clippy::unused_async, reason = "doors are bound alike, and those of TCP wait")]
-    pub(super) async fn bind(address: SocketAddr, _settings: &CompatSettings) -> Result<Self, Failure> {
+    pub(super) fn bind(address: SocketAddr) -> Result<Self, Failure> {
         let bind = |address| {
             BatchSocket::bind(address, Network::default()).and_then(|socket| Ok((socket.local_address()?, socket)))
         };

@@ -30,7 +30,7 @@ use super::taken;
 use crate::compat::dialect::s4::Opening;
 use crate::compat::gateway::Gateway;
 use crate::compat::resident::Resident;
-use crate::compat::settings::{CompatSettings, Dialect};
+use crate::compat::settings::Dialect;
 use crate::peer::failure::Failure;
 use crate::wire::ids::PeerName;
 
@@ -66,7 +66,7 @@ struct Office {
 
 impl Door {
     /// Binds it.
-    pub(super) async fn bind(address: SocketAddr, _settings: &CompatSettings) -> Result<Self, Failure> {
+    pub(super) async fn bind(address: SocketAddr) -> Result<Self, Failure> {
         let listener = TcpListener::bind(address).await.map_err(|error| taken(Dialect::S4, address, &error))?;
         let address = listener.local_addr().map_err(|error| taken(Dialect::S4, address, &error))?;
         Ok(Self { listener, address })
