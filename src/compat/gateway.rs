@@ -232,7 +232,7 @@ impl Gateway {
             .names()
             .known()
             .filter(|(_, record)| record.is_here && self.dialects.contains(&record.dialect))
-            .map(|(_, record)| record.clone())
+            .map(|(_, record)| record)
             .collect();
         for Record { spelled, dialect, contact, extra, .. } in were_here {
             let Ok(name) = LegacyName::parse(&spelled) else { continue };
@@ -250,14 +250,12 @@ impl Gateway {
 
     /// What is remembered of a name that was ever here.
     pub(super) fn record(&self, name: &PeerName) -> Option<Record> {
-        self.names().record(name).cloned()
+        self.names().record(name)
     }
 
     /// Everybody who was ever here with one family of programs.
     pub(super) fn known(&self, dialect: Dialect) -> Vec<(PeerName, Record)> {
-        let names = self.names();
-        let known = names.known().filter(|(_, record)| record.dialect == dialect);
-        known.map(|(name, record)| (name.clone(), record.clone())).collect()
+        self.names().known().filter(|(_, record)| record.dialect == dialect).collect()
     }
 
     /// How a name is written: as its owner does, if that is known.
@@ -407,11 +405,6 @@ impl Gateway {
         new.count(SourcePrefix::of(source), now_millis()).map_err(|refusal| NotIn::Failed(refusal.into()))
     }
 
-    /// Notes a changed record where others look for it.
-    pub(super) fn remember(&self, resident: &Resident) {
-        self.names().remember(resident);
-    }
-
     /// Makes an account for a name whose owner has not come yet, so that mail can wait for it.
     async fn make_known(&self, name: &LegacyName) -> Result<(), NotIn> {
         let nowhere = IpAddr::from([0, 0, 0, 0]);
@@ -431,7 +424,7 @@ impl Gateway {
         if tokio::time::timeout(LEAVING_PATIENCE, resident.gone()).await.is_err() {
             tracing::warn!(name = name.spelled, "a legacy name leaves slowly");
         }
-        self.remember(&resident);
+        self.names().remember(&resident);
         // Its profile is closed before somebody else may open it.
         drop(resident);
         drop(place);

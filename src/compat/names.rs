@@ -62,7 +62,7 @@ pub(super) enum Claim {
 /// All names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// Everybody who was ever here; of those who are, as they were when they came.
+    /// Everybody who was ever here; of those who are, as they were when they came: their resident knows better.
     known: BTreeMap<PeerName, Record>,
     here: BTreeMap<PeerName, Slot>,
 }
@@ -85,13 +85,17 @@ impl Names {
     }
 
     /// Everybody who was ever here.
-    pub(super) fn known(&self) -> impl Iterator<Item = (&PeerName, &Record)> {
-        self.known.iter()
+    pub(super) fn known(&self) -> impl Iterator<Item = (PeerName, Record)> {
+        self.known.iter().map(|(name, record)| (name.clone(), self.now(name, record)))
     }
 
     /// What is remembered of a name.
-    pub(super) fn record(&self, name: &PeerName) -> Option<&Record> {
-        self.known.get(name)
+    pub(super) fn record(&self, name: &PeerName) -> Option<Record> {
+        self.known.get(name).map(|record| self.now(name, record))
+    }
+
+    fn now(&self, name: &PeerName, record: &Record) -> Record {
+        self.resident(name).map_or_else(|| record.clone(), |resident| resident.record_now())
     }
 
     /// How a name is written: as its owner does, if that is known.
@@ -157,7 +161,7 @@ impl Names {
 
     /// Whoever was expected is here.
     pub(super) fn arrives(&mut self, resident: &Resident) {
-        self.remember(resident);
+        self.known.insert(resident.name().clone(), resident.record_now());
         self.here.insert(resident.name().clone(), Slot::Here(resident.clone()));
     }
 
@@ -168,11 +172,11 @@ impl Names {
 
     /// Somebody is on their way out.
     pub(super) fn leaves(&mut self, resident: &Resident) {
-        self.remember(resident);
+        self.known.insert(resident.name().clone(), resident.record_now());
         self.here.insert(resident.name().clone(), Slot::Leaving);
     }
 
-    /// Notes a changed record.
+    /// Notes somebody who is known and not here.
     pub(super) fn remember(&mut self, resident: &Resident) {
         self.known.insert(resident.name().clone(), resident.record_now());
     }
@@ -187,7 +191,11 @@ impl Names {
         match self.here.get(name) {
             // It may be on its way in again by now.
             Some(Slot::Here(resident)) if !resident.has_ended() => {}
-            Some(Slot::Here(_) | Slot::Leaving) => drop(self.here.remove(name)),
+            Some(Slot::Here(resident)) => {
+                self.known.insert(name.clone(), resident.record_now());
+                self.here.remove(name);
+            }
+            Some(Slot::Leaving) => drop(self.here.remove(name)),
             Some(Slot::Arriving { .. }) | None => {}
         }
     }

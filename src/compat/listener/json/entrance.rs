@@ -164,7 +164,6 @@ impl Shared {
         }
         let contact = contact(address);
         resident.change(|record| record.contact = contact).await.map_err(sentence)?;
-        self.gateway.remember(resident);
         Ok(())
     }
 

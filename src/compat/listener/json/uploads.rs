@@ -300,7 +300,6 @@ impl Shared {
             record.extra = serde_json::json!({ "files": files });
         };
         resident.change(change).await?;
-        self.gateway.remember(resident);
         Ok(())
     }
 }

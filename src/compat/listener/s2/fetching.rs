@@ -126,7 +126,7 @@ impl Service {
             return Ok(());
         }
         resident.publish(file, text.into_bytes()).await.map_err(io::Error::other)?;
-        kept::change(&self.gateway, resident, |kept| kept.arrived(file)).await.map_err(io::Error::other)?;
+        kept::change(resident, |kept| kept.arrived(file)).await.map_err(io::Error::other)?;
         // It may have been taken off the list meanwhile, when there was nothing to take back yet.
         if !still_listed() {
             resident.unpublish(file).await.map_err(io::Error::other)?;

@@ -4,7 +4,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::compat::dialect::s2::Variant;
-use crate::compat::gateway::Gateway;
 use crate::compat::resident::Resident;
 use crate::peer::failure::Failure;
 
@@ -83,19 +82,13 @@ impl Kept {
 }
 
 /// Changes what is kept of a resident, on disk too.
-pub(super) async fn change(
-    gateway: &Gateway,
-    resident: &Resident,
-    change: impl FnOnce(&mut Kept),
-) -> Result<(), Failure> {
-    let changed = resident
+pub(super) async fn change(resident: &Resident, change: impl FnOnce(&mut Kept)) -> Result<(), Failure> {
+    resident
         .change(|record| {
             if let Ok(mut kept) = serde_json::from_value::<Kept>(record.extra.clone()) {
                 change(&mut kept);
                 record.extra = kept.record();
             }
         })
-        .await;
-    gateway.remember(resident);
-    changed
+        .await
 }

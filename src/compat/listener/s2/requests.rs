@@ -96,7 +96,7 @@ impl Service {
         if wanted.listed.len() > LISTED_MAX {
             return Err(Denial::Because(format!("a list has at most {LISTED_MAX} files")));
         }
-        kept::change(&self.gateway, &resident, add).await.map_err(because)?;
+        kept::change(&resident, add).await.map_err(because)?;
         self.collects(&resident);
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Service {
             return Err(Denial::NotListed(file.clone()));
         }
         let off = |kept: &mut Kept| files.iter().for_each(|file| kept.remove(file));
-        kept::change(&self.gateway, &resident, off).await.map_err(because)?;
+        kept::change(&resident, off).await.map_err(because)?;
         for file in files {
             self.take_back(&resident, file).await;
         }
@@ -157,7 +157,6 @@ impl Service {
             record.contact.tcp = Some(tcp);
         });
         changed.await.map_err(because)?;
-        self.gateway.remember(&resident);
         self.collects(&resident);
         Ok(resident.source())
     }

@@ -292,7 +292,6 @@ impl Expected<'_> {
         });
         match moved.await {
             Ok(()) => {
-                self.room.gateway.remember(&resident);
                 self.take_others_out(source).await;
                 self.room.sit(resident, welcome).await;
             }

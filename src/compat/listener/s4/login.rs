@@ -164,7 +164,7 @@ async fn enter(
         Ok(resident) => Ok((resident, None)),
         Err(NotIn::Here(resident)) if resident.dialect() == Dialect::S4 => {
             let former = listens_at(&resident);
-            take_over(office, &resident, contact, session).await.map_err(NotIn::Failed)?;
+            take_over(&resident, contact, session).await.map_err(NotIn::Failed)?;
             Ok((resident, former))
         }
         Err(NotIn::Here(resident)) => {
@@ -177,21 +177,14 @@ async fn enter(
 }
 
 /// From here on the former client's token is void, and nothing is pushed until the new one has said where.
-async fn take_over(
-    office: &Arc<Office>,
-    resident: &Resident,
-    contact: Contact,
-    session: &Session,
-) -> Result<(), Failure> {
+async fn take_over(resident: &Resident, contact: Contact, session: &Session) -> Result<(), Failure> {
     resident
         .change(|record| {
             record.contact = contact;
             record.extra = session.to_json();
             record.last_here = now_millis();
         })
-        .await?;
-    office.gateway.remember(resident);
-    Ok(())
+        .await
 }
 
 /// Where somebody's client takes what it is pushed.
@@ -264,6 +257,5 @@ async fn settle(
             }
         })
         .await?;
-    office.gateway.remember(resident);
     Ok(is_ours())
 }
