@@ -2,18 +2,16 @@
 //! before it is written. An interrupted transfer goes on from what is in the part file. Between two groups it moves to a
 //! better link, and when its link falls silent to another one: what is verified stays.
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::event::{Activity, Event};
 use super::failure::{Failure, FailureKind};
+use super::file_stream::{ChunkSource, Source, Stopped};
 use super::links::InUse;
 use super::path::PathInfo;
 use super::peer_links;
@@ -21,17 +19,13 @@ use super::progress::Progress;
 use crate::protocol::groups::Groups;
 use crate::protocol::rendezvous::Path;
 use crate::seal::digest::{GroupHasher, HashTree};
-use crate::storage::partial_file::{Collision, PartialFile, ReceiveError};
+use crate::storage::partial_file::{Collision, PartialFile};
 use crate::transport::connection::TransportError;
-use crate::transport::stream::Stream;
-use crate::wire::chunk::{ChunkViolation, Decoder, Step};
-use crate::wire::codec::{self, HEADER_BYTES};
 use crate::wire::ids::{FileDigest, FileName, PeerKey, PeerName};
-use crate::wire::limits::PROGRESS_DEADLINE;
-use crate::wire::refusal::{CloseCode, Refusal};
+use crate::wire::refusal::CloseCode;
 use crate::wire::rendezvous::Purpose;
 use crate::wire::transfer::{
-    Fetch, FetchAnswer, FetchPart, GROUP_BYTES, PeerRequest, ReceivedAnswer, group_bytes, group_count, tree_bytes,
+    FetchPart, GROUP_BYTES, PeerRequest, ReceivedAnswer, group_bytes, group_count, tree_bytes,
 };
 
 /// A file to fetch, and where to put it.
@@ -46,46 +40,9 @@ pub(super) struct Wanted {
     pub(super) collision: Collision,
 }
 
-/// A link over which nothing at all came for this long, or for three round trips, is silent: a transfer goes on over
-/// another one, if there is one.
-const SILENT_AFTER: Duration = Duration::from_millis(200);
-
-/// After so many times that long, when there is no other link, one is made.
-const SILENT_ALONE: u32 = 3;
-
 /// What to do about a transfer that stopped while it was relayed.
 const RELAYED_HINT: &str = "what arrived is kept: the same command goes on from there; \
     if it stops again, the directory's relay may have used up what it carries for you today";
-
-/// Why a transfer stopped; each becomes a sentence that names the other side.
-#[derive(Debug)]
-enum Stopped {
-    /// There is a better link; so it goes on.
-    Moves,
-    Network(TransportError),
-    Refused(Refusal),
-    Violation(ChunkViolation),
-    WrongBytes,
-    Here(Failure),
-}
-
-impl From<TransportError> for Stopped {
-    fn from(error: TransportError) -> Self {
-        Self::Network(error)
-    }
-}
-
-impl From<ChunkViolation> for Stopped {
-    fn from(violation: ChunkViolation) -> Self {
-        Self::Violation(violation)
-    }
-}
-
-impl From<ReceiveError> for Stopped {
-    fn from(error: ReceiveError) -> Self {
-        Self::Here(error.into())
-    }
-}
 
 /// A fetch under way, over whichever link.
 struct Transfer {
@@ -224,7 +181,7 @@ async fn receive(context: &Context, link: &InUse, transfer: &mut Transfer) -> Re
     let mut buffer = Vec::new();
     while let Some((run, count)) = here.groups.next_missing_run() {
         let part = FetchPart::Groups { first: run, count };
-        let mut stream = ChunkSource::open(source, wanted, part).await?;
+        let mut stream = open_part(source, wanted, part).await?;
         for group in run..run + count {
             receive_group(&mut stream, wanted.size, group, &here.tree, partial, &mut buffer).await?;
             first.get_or_insert_with(|| (started.elapsed(), link.path_info()));
@@ -266,12 +223,18 @@ fn missing_bytes(groups: &Groups, size: u64) -> u64 {
     (0..group_count(size)).filter(|group| !groups.is_here(*group)).map(|group| group_bytes(size, group)).sum()
 }
 
+/// Asks for a part of the wanted file, which must have the wanted size.
+async fn open_part<'a>(source: Source<'a>, wanted: &Wanted, part: FetchPart) -> Result<ChunkSource<'a>, Stopped> {
+    let (stream, size) = ChunkSource::open(source, part).await?;
+    if size == wanted.size { Ok(stream) } else { Err(Stopped::WrongBytes) }
+}
+
 /// Fetches the hashes of all groups and proves them against the file's digest.
 async fn fetch_tree(source: &Source<'_>, wanted: &Wanted) -> Result<HashTree, Stopped> {
     let bytes = usize::try_from(tree_bytes(wanted.size)).unwrap_or(usize::MAX);
     let mut hashes = Vec::new();
     if bytes > 0 {
-        let mut stream = ChunkSource::open(*source, wanted, FetchPart::Tree).await?;
+        let mut stream = open_part(*source, wanted, FetchPart::Tree).await?;
         stream.next_group(bytes, &mut hashes).await?;
         stream.end().await?;
     }
@@ -297,146 +260,6 @@ async fn receive_group(
         return Err(Stopped::WrongBytes);
     }
     Ok(partial.write_at(buffer, group * GROUP_BYTES)?)
-}
-
-/// The link that a file stream uses, and where others are found.
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    context: &'a Context,
-    link: &'a InUse,
-    digest: FileDigest,
-}
-
-impl Source<'_> {
-    /// Waits for something from the other side. When nothing at all comes over the link, and there is another one, that
-    /// one is better.
-    async fn hear<T>(&self, heard: impl Future<Output = Result<T, TransportError>>) -> Result<T, Stopped> {
-        let Self { context, link, digest } = *self;
-        let mut silent = 0;
-        let mut heard = pin!(heard);
-        let deadline = Instant::now() + PROGRESS_DEADLINE;
-        while Instant::now() < deadline {
-            let before = link.connection.datagrams_received();
-            let patience = SILENT_AFTER.max(link.connection.round_trip() * 3);
-            if let Ok(heard) = tokio::time::timeout(patience, &mut heard).await {
-                return Ok(heard?);
-            }
-            if link.connection.datagrams_received() != before {
-                silent = 0;
-                continue;
-            }
-            silent += 1;
-            if context.links.has_other(link) {
-                tracing::debug!(name = %link.name, path = ?link.path, "silent");
-                link.note_silence(before);
-                return Err(Stopped::Moves);
-            }
-            if silent >= SILENT_ALONE {
-                context.links.restore(link, Purpose::Fetch { digest });
-            }
-        }
-        Err(TransportError::NoAnswer(PROGRESS_DEADLINE).into())
-    }
-}
-
-/// A file stream, read as groups of payload bytes.
-struct ChunkSource<'a> {
-    source: Source<'a>,
-    stream: Stream,
-    decoder: Decoder,
-    /// Bytes that came and are not decoded yet.
-    input: Bytes,
-    has_ended: bool,
-}
-
-impl Drop for ChunkSource<'_> {
-    /// Tells the owner to stop: the link lives on, so nothing else does. Whether the rest is asked for over a better one.
-    fn drop(&mut self) {
-        let Source { context, link, .. } = self.source;
-        if !self.has_ended {
-            let moves = context.links.has_better(link);
-            self.stream.abort(if moves { CloseCode::Duplicate } else { CloseCode::Cancelled });
-        }
-    }
-}
-
-impl<'a> ChunkSource<'a> {
-    async fn open(source: Source<'a>, wanted: &Wanted, part: FetchPart) -> Result<Self, Stopped> {
-        let mut stream = source.link.connection.open_stream().await?;
-        let request = PeerRequest::Fetch(Fetch { digest: wanted.digest, part });
-        stream.write_frame(&request).await?;
-        stream.finish();
-        let answer = source.hear(stream.read_frame::<FetchAnswer>()).await?;
-        match answer {
-            Ok(reply) if reply.size.bytes() == wanted.size => {
-                Ok(Self { source, stream, decoder: Decoder::default(), input: Bytes::new(), has_ended: false })
-            }
-            Ok(_) => Err(Stopped::WrongBytes),
-            Err(refusal) => Err(Stopped::Refused(refusal)),
-        }
-    }
-
-    /// Appends the next group's bytes.
-    async fn next_group(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<(), Stopped> {
-        self.decoder.expect_group(bytes);
-        loop {
-            let mut rest: &[u8] = &self.input;
-            let step = self.decoder.decode(&mut rest, out)?;
-            let used = self.input.len() - rest.len();
-            self.input = self.input.split_off(used);
-            match step {
-                Step::GroupComplete => return Ok(()),
-                Step::RefusalFollows => return Err(self.refusal().await?),
-                Step::NeedInput => self.read_more().await?,
-            }
-        }
-    }
-
-    /// Reads the end marker: nothing may follow it.
-    async fn end(&mut self) -> Result<(), Stopped> {
-        loop {
-            let mut rest: &[u8] = &self.input;
-            if self.decoder.expect_end(&mut rest)?.is_some() {
-                return match self.stream.expect_end().await {
-                    Err(TransportError::BadFrame(_)) => Err(ChunkViolation::AfterEnd.into()),
-                    ended => {
-                        self.has_ended = true;
-                        Ok(ended?)
-                    }
-                };
-            }
-            self.read_more().await?;
-        }
-    }
-
-    /// Reads the refusal that ends a range early.
-    async fn refusal(&mut self) -> Result<Stopped, Stopped> {
-        while self.input.len() < HEADER_BYTES + refusal_bytes(&self.input)? {
-            let before = std::mem::take(&mut self.input);
-            self.read_more().await?;
-            self.input = [before, self.input.split_off(0)].concat().into();
-        }
-        let refusal = codec::decode(&self.input[HEADER_BYTES..]).map_err(TransportError::from)?;
-        Ok(Stopped::Refused(refusal))
-    }
-
-    async fn read_more(&mut self) -> Result<(), Stopped> {
-        match self.source.hear(self.stream.read()).await? {
-            Some(bytes) => {
-                self.input = bytes;
-                Ok(())
-            }
-            None => Err(TransportError::Truncated.into()),
-        }
-    }
-}
-
-/// The announced length of a refusal frame; 0 while its header has not come.
-fn refusal_bytes(input: &[u8]) -> Result<usize, Stopped> {
-    match input.first_chunk::<HEADER_BYTES>() {
-        Some(header) => Ok(codec::body_bytes(*header).map_err(TransportError::from)?),
-        None => Ok(0),
-    }
 }
 
 fn failure_of(stopped: Stopped, wanted: &Wanted) -> Failure {

@@ -40,6 +40,7 @@ mod peer_links;
 mod rendezvous;
 
 mod download;
+mod file_stream;
 mod offers;
 mod progress;
 mod upload;
