@@ -8,6 +8,7 @@ mod amplification;
 #[expect(dead_code, reason = "the other benchmark kills it and reads more of it")]
 mod directory_process;
 mod figures;
+#[expect(dead_code, reason = "the other benchmark has another kind of gate")]
 mod gate;
 mod half_logins;
 mod people;

@@ -26,6 +26,9 @@ impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = if self.median < 10.0 { 2 } else { 1 };
         let Self { median, min, max } = self;
+        if median.is_nan() {
+            return write!(f, "-"); // there is none
+        }
         if min.to_bits() == max.to_bits() {
             return write!(f, "{median:.digits$}"); // one value has no spread
         }

@@ -1,4 +1,4 @@
-//! Gates: figures that must stay below a bound, and whether they do.
+//! Gates: figures that must stay on one side of a bound, and whether they do.
 
 use std::fmt;
 
@@ -10,26 +10,41 @@ pub(crate) struct Gate {
     what: String,
     measured: f64,
     bound: f64,
-    /// Whether the figure may reach its bound.
-    includes_bound: bool,
+    relation: Relation,
     pub(crate) holds: bool,
+}
+
+/// On which side of its bound a figure must be.
+#[derive(Debug, Clone, Copy, Serialize)]
+enum Relation {
+    Below,
+    AtMost,
+    AtLeast,
 }
 
 impl Gate {
     pub(crate) fn below(what: String, measured: f64, bound: f64) -> Self {
-        Self { what, measured, bound, includes_bound: false, holds: measured < bound }
+        Self { what, measured, bound, relation: Relation::Below, holds: measured < bound }
     }
 
     pub(crate) fn at_most(what: String, measured: f64, bound: f64) -> Self {
-        Self { what, measured, bound, includes_bound: true, holds: measured <= bound }
+        Self { what, measured, bound, relation: Relation::AtMost, holds: measured <= bound }
+    }
+
+    pub(crate) fn at_least(what: String, measured: f64, bound: f64) -> Self {
+        Self { what, measured, bound, relation: Relation::AtLeast, holds: measured >= bound }
     }
 }
 
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, measured, bound, includes_bound, holds } = self;
+        let Self { what, measured, bound, relation, holds } = self;
         let verdict = if *holds { "holds" } else { "FAILS" };
-        let relation = if *includes_bound { "at most" } else { "below" };
+        let relation = match relation {
+            Relation::Below => "below",
+            Relation::AtMost => "at most",
+            Relation::AtLeast => "at least",
+        };
         write!(f, "{verdict}  {what}: {measured:.2}, {relation} {bound:.1}")
     }
 }

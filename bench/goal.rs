@@ -28,6 +28,6 @@ impl fmt::Display for Goal {
         let Self { what, measured, goal, reached } = self;
         let verdict = if *reached { "reached" } else { "not reached" };
         let digits = if *measured < 10.0 { 2 } else { 0 };
-        write!(f, "{what}: {measured:.digits$}; goal {goal:.0}: {verdict}")
+        write!(f, "{what}: {measured:.digits$}; goal {goal}: {verdict}")
     }
 }

@@ -15,6 +15,7 @@ use qchat::peer::handle::{Command, PeerHandle, Source};
 use qchat::seal::random::OsRandom;
 use qchat::storage::partial_file::Collision;
 use qchat::storage::profile::{Home, Profile};
+use qchat::storage::receive_tree::Executable;
 use qchat::transport::tuning::Network;
 use qchat::wire::account::LoginKind;
 use qchat::wire::ids::{FileName, Password, PeerName};
@@ -122,11 +123,12 @@ impl Pair {
     async fn fetch_a_file(&mut self) -> anyhow::Result<()> {
         let path = self.reader.home.path().join("notes.txt");
         fs::write(&path, [b'x'; 1_000])?;
-        self.reader.ask(Command::Share { path, hides_address: false }).await?;
+        self.reader.ask(Command::Share { path, hides_address: false, filter: Default::default() }).await?;
         let source = Source::Named { owner: self.reader.name.clone(), name: FileName::parse("notes.txt")? };
         let folder = self.writer.home.path().join("downloads");
         fs::create_dir(&folder)?;
-        self.writer.ask(Command::Get { source, folder, collision: Collision::Refuse }).await?;
+        let executable = Executable::Never;
+        self.writer.ask(Command::Get { source, folder, collision: Collision::Refuse, executable, once: false }).await?;
         Ok(())
     }
 

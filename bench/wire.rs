@@ -89,7 +89,7 @@ pub(crate) fn measure(rounds: usize, bytes: u64, bytes_write_per_chunk: u64) -> 
     Ok(vec![
         row("unframed", unframed),
         row("unframed, but copied", copied),
-        row("chunks, 320 to a write", chunks),
+        row("chunks, 640 to a write", chunks),
         row("chunks, a write for each", write_per_chunk),
     ])
 }

@@ -28,7 +28,8 @@ async fn main() -> Result<()> {
     fs::write(&path, &photo)?;
 
     // With `wait` the last rows come when Bob has the file, so Bob acts while Ada waits.
-    let mut sending = ada.handle.run(Command::Send { to: "bob".parse()?, path, wait: true }).await;
+    let mut sending =
+        ada.handle.run(Command::Send { to: "bob".parse()?, path, wait: true, filter: Default::default() }).await;
     let (offer, name, size) = common::hear(&mut at_bob, |event| match event {
         Event::Offer { id, name, size, .. } => Some((id, name, size)),
         _ => None,
@@ -37,7 +38,12 @@ async fn main() -> Result<()> {
     println!("Bob is offered {name}, {size} bytes");
 
     let folder = downloads.path().to_owned();
-    let accept = Command::Accept { offer: offer.to_string(), folder, collision: Collision::Refuse };
+    let accept = Command::Accept {
+        offer: offer.to_string(),
+        folder,
+        collision: Collision::Refuse,
+        executable: Default::default(),
+    };
     let rows = bob.handle.ask(accept).await?;
     let Some(Event::Received { path, digest, millis, .. }) = rows.last() else {
         anyhow::bail!("Bob did not receive it: {rows:?}");

@@ -5,7 +5,7 @@
 //! TIME                     WAY KIND     WHO ID                               STATE
 //! 2026-11-20T16:55:35.123Z out text     bob 0f3c9a... (32 hexadecimal digits) stored
 //! ```
-//! WAY is in or out; KIND text, offer, declined, announcement, file, messages or session; STATE queued, stored, delivered, read,
+//! WAY is in or out; KIND text, offer, declined, withdrawn, announcement, file, messages or session; STATE queued, stored, delivered, read,
 //! refused, received, shown, not-received, missing (ID is then `FIRST-LAST`), started, or overrun when events were
 //! missed (ID is then their number). `-` stands for what there is not.
 
@@ -118,6 +118,7 @@ fn incoming(event: &Event) -> Option<(&'static str, &PeerName, String)> {
         Event::Message { from, id, .. } => Some((kind_of(What::Text), from, id.to_string())),
         Event::Offer { from, id, .. } => Some((kind_of(What::Offer), from, id.to_string())),
         Event::OfferDeclined { by, id, .. } => Some((kind_of(What::OfferDeclined), by, id.to_string())),
+        Event::OfferWithdrawn { from, id, .. } => Some((kind_of(What::OfferWithdrawn), from, id.to_string())),
         _ => None,
     }
 }
@@ -127,6 +128,7 @@ fn kind_of(what: What) -> &'static str {
         What::Text => "text",
         What::Offer => "offer",
         What::OfferDeclined => "declined",
+        What::OfferWithdrawn => "withdrawn",
     }
 }
 
@@ -173,6 +175,7 @@ mod tests {
             name: FileName::parse("secret plans.pdf").unwrap(),
             size: 4_321,
             digest: FileDigest::from_bytes([7; 32]),
+            files: None,
             legacy: false,
         };
         for event in [message("secret dinner"), offer] {

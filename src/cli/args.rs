@@ -7,8 +7,9 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use super::exit;
 use super::operator_args::{Admin, Serve};
 use super::settings::ServerAddress;
-use super::times;
+use super::transfers::{Accept, WhichOffer, WhichTransfer};
 use super::words::{DEFAULT_TERM, audience_of, term_of};
+use super::{sizes, times};
 use crate::peer::handle::Term;
 use crate::storage::history::{Before, id_beginning};
 use crate::wire::ids::{FileName, PeerName};
@@ -69,7 +70,7 @@ pub(super) enum Verb {
     Broadcast(Broadcast),
     /// Search for shared files.
     Find(Find),
-    /// Publish files; they are served while your peer runs.
+    /// Publish files and folders; they are served while your peer runs.
     Share(Share),
     /// Take published files back.
     Unshare(Unshare),
@@ -83,10 +84,24 @@ pub(super) enum Verb {
     History(History),
     /// Check what a directory lost, replayed or reordered between you and somebody. Needs no directory.
     Audit(Audit),
-    /// Offer files to somebody and send them once accepted.
+    /// Offer files and folders to somebody and send them once accepted.
     Send(Send),
     /// Fetch a shared file.
     Get(Get),
+    /// List files that others offer you, and yours that were not answered yet.
+    Offers(Myself),
+    /// Fetch an offered file; or say whose files you take without asking.
+    Accept(Accept),
+    /// Turn an offered file down.
+    Decline(WhichOffer),
+    /// List files that are on their way to you and from you.
+    Transfers(Myself),
+    /// End a transfer, or take your offer back; what has come of the file is removed.
+    Cancel(WhichTransfer),
+    /// Let a file that comes to you wait until you resume it.
+    Pause(WhichTransfer),
+    /// Go on with a file that was paused, has stopped or waits.
+    Resume(WhichTransfer),
     /// Show how you are connected: to the directory, and to whom directly or through its relay.
     Status(Status),
     /// Show the safety number that you and somebody compare, to know that nobody is in between.
@@ -189,7 +204,18 @@ pub(super) struct Peer {
     #[arg(long, env = "QCHAT_LOG", value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) speed: Speed,
+    #[command(flatten)]
     pub(super) reading: Reading,
+}
+
+/// How fast files may go and come.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(super) struct Speed {
+    /// Move no more bytes of files in a second than this, each way: 500K, 5M. While your peer runs it decides:
+    /// `/limit` there, or its own --limit.
+    #[arg(long, value_name = "RATE", value_parser = sizes::rate)]
+    pub(super) limit: Option<u64>,
 }
 
 /// What others are told of your reading.
@@ -336,11 +362,24 @@ pub(super) struct Find {
     pub(super) login: Login,
 }
 
+/// What of a folder is not shared.
+#[derive(Debug, ClapArgs)]
+pub(super) struct LeftOut {
+    /// Leave out what matches in a folder, such as `*.o` or `/target`; can be given more than once.
+    #[arg(long, value_name = "GLOB")]
+    pub(super) exclude: Vec<String>,
+    /// Leave out what `.gitignore` files name, and `.git`.
+    #[arg(long)]
+    pub(super) gitignore: bool,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(super) struct Share {
-    /// The files.
+    /// The files and folders.
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) left_out: LeftOut,
     /// Serve them through the directory's relay only: who fetches them does not see your IP address.
     #[arg(long)]
     pub(super) hide_address: bool,
@@ -455,9 +494,13 @@ pub(super) struct Msg {
 pub(super) struct Send {
     /// To whom.
     pub(super) name: PeerName,
-    /// The files.
+    /// The files and folders.
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) speed: Speed,
+    #[command(flatten)]
+    pub(super) left_out: LeftOut,
     #[command(flatten)]
     pub(super) login: Login,
 }
@@ -533,19 +576,29 @@ pub(super) enum AccountAction {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "While your peer runs it is your peer that fetches, and this only follows: Ctrl-C leaves the transfer \
+                  to it, and so does a source that is away for longer (exit code 5). `qchat transfers` shows it, \
+                  `qchat cancel` ends it. Without a peer the same command goes on from what has arrived."
+)]
 pub(super) struct Get {
-    /// NAME:FILE, or the file's digest of 64 hexadecimal digits.
+    /// NAME:FILE, NAME:FOLDER, or the digest of 64 hexadecimal digits.
     #[arg(value_name = "NAME:FILE|DIGEST")]
     pub(super) source: String,
     /// The folder to put it into.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(super) out: PathBuf,
-    /// Replace a file of that name.
+    /// Replace a file of that name; in a folder of that name, the files that come.
     #[arg(long, conflicts_with = "rename")]
     pub(super) overwrite: bool,
     /// Take another name, `file (1)`, when there is a file of that name.
     #[arg(long)]
     pub(super) rename: bool,
+    /// Let files of a folder be executable that are so at their owner's.
+    #[arg(long)]
+    pub(super) executable: bool,
+    #[command(flatten)]
+    pub(super) speed: Speed,
     #[command(flatten)]
     pub(super) login: Login,
 }

@@ -66,10 +66,14 @@ pub(super) struct Names(Arc<Mutex<Known>>);
 struct Known {
     people: BTreeSet<String>,
     files: BTreeSet<String>,
+    /// Files that come or were to come here.
+    transfers: BTreeSet<String>,
 }
 
 /// What may stand before a name after `/query`.
 const EXCLUSIVE: &str = "--exclusive ";
+/// And after `/accept`.
+const ALWAYS: [&str; 2] = ["always ", "never "];
 
 /// Names kept for completion; more would not be looked through.
 const NAMES_MAX: usize = 10_000;
@@ -83,7 +87,7 @@ impl Names {
     /// Learns from what is shown.
     pub(super) fn notice(&self, event: &Event) {
         let mut known = self.lock();
-        if known.people.len() + known.files.len() >= NAMES_MAX {
+        if known.people.len() + known.files.len() + known.transfers.len() >= NAMES_MAX {
             return;
         }
         match event {
@@ -99,6 +103,9 @@ impl Names {
             }
             Event::Found { owner, name, .. } => {
                 known.files.insert(format!("{owner}:{name}"));
+            }
+            Event::Transfer(row) => {
+                known.transfers.insert(row.name.to_string());
             }
             _ => {}
         }
@@ -121,6 +128,13 @@ impl Names {
             Some((command @ "/get", start)) => (command.len() + 1, matching(&known.files, start, "")),
             Some((command @ "/query", rest)) if rest.starts_with(EXCLUSIVE) => {
                 (command.len() + 1 + EXCLUSIVE.len(), matching(&known.people, &rest[EXCLUSIVE.len()..], " "))
+            }
+            Some((command @ "/accept", rest)) if ALWAYS.iter().any(|word| rest.starts_with(word)) => {
+                let word = rest.find(' ').map_or(0, |end| end + 1);
+                (command.len() + 1 + word, matching(&known.people, &rest[word..], " "))
+            }
+            Some((command @ ("/cancel" | "/pause" | "/resume"), start)) => {
+                (command.len() + 1, matching(&known.transfers, start, ""))
             }
             Some((command, start)) if !start.contains(' ') && takes_a_person(command) => {
                 (command.len() + 1, matching(&known.people, start, " "))
@@ -299,5 +313,13 @@ mod tests {
         assert_eq!(names.complete("broadcast bo"), (12, Vec::new()));
         assert_eq!(names.complete("/query bo"), (7, vec!["bob ".to_owned()]));
         assert_eq!(names.complete("/query --exclusive be"), (19, vec!["bert ".to_owned()]));
+        assert_eq!(names.complete("/accept always be"), (15, vec!["bert ".to_owned()]));
+        assert_eq!(names.complete("/accept never bo"), (14, vec!["bob ".to_owned()]));
+        let row = serde_json::json!({
+            "event": "transfer", "id": "00".repeat(16), "direction": "in", "name": "a film", "with": ["bob"],
+            "size": 7, "done": 0, "state": "paused", "is_news": false,
+        });
+        names.notice(&serde_json::from_value(row).unwrap());
+        assert_eq!(names.complete("/resume a f"), (8, vec!["a film".to_owned()]));
     }
 }

@@ -160,6 +160,7 @@ pub(super) async fn log_in(
         let starting = Peer::start(account.clone(), profile.clone(), &admission, settings.network);
         match patiently(settings, output, starting).await {
             Ok(peer) => {
+                peer.handle().set_limit(settings.limit)?;
                 pin_proven(settings, fingerprint)?;
                 if admission.undo {
                     output.talk(TAKEN_BACK);

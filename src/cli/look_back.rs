@@ -23,6 +23,7 @@ pub(super) fn history_line(row: &HistoryRow) -> String {
         What::Text => format!(": {}", printable(row.text.as_deref().unwrap_or_default())),
         What::Offer => format!(" offers {} ({})", name(), HumanBytes(row.size.unwrap_or_default())),
         What::OfferDeclined => format!(" declines {}", name()),
+        What::OfferWithdrawn => format!(" takes {} back", name()),
     };
     format!("[{}] {who}{legacy}{mark}{said}", day_and_time(row.sent_at))
 }

@@ -19,6 +19,7 @@ mod look_back;
 mod notices;
 mod people;
 mod times;
+mod transfers;
 
 mod exit;
 mod output;

@@ -6,16 +6,17 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::args::{Color, Look};
 use super::times::{clock_time, day_and_time};
-use super::{legacy, look_back, paths, people, profiles, qr_code};
-use crate::peer::event::{Activity, Event, HowLong, What, WhyClosed};
+use super::{legacy, look_back, paths, people, profiles, qr_code, sizes, transfers};
+use crate::peer::event::{Event, HowLong, What};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::path::PathInfo;
-use crate::wire::ids::{PeerName, UnixMillis, is_unprintable};
+use crate::peer::rows::{Activity, WhyClosed};
+use crate::wire::ids::{FileName, PeerName, UnixMillis, is_unprintable};
 use crate::wire::people::Presence;
 
 /// What prints lines above a line that is being typed.
@@ -49,6 +50,8 @@ struct Printed {
     /// When and with how many bytes it began: what an earlier transfer left is no speed of this one.
     began: (Instant, u64),
     last: Instant,
+    /// When it moved last, and how far it was.
+    moved: (Instant, u64),
 }
 
 /// Often enough to see that it moves, seldom enough to leave the chat on the screen.
@@ -280,15 +283,15 @@ impl Output {
             Event::Stored { to, what, .. } => match what {
                 What::Text => format!("* stored for {to}: the directory keeps it until they take it"),
                 // The command that offers or declines says so itself.
-                What::Offer | What::OfferDeclined => return None,
+                What::Offer | What::OfferDeclined | What::OfferWithdrawn => return None,
             },
             Event::Delivered { to, what, .. } => match what {
                 What::Text => format!("* {to} has your message"),
-                What::Offer | What::OfferDeclined => return None,
+                What::Offer | What::OfferDeclined | What::OfferWithdrawn => return None,
             },
             Event::Read { to, what, .. } => match what {
                 What::Text => format!("* {to} has read your message"),
-                What::Offer | What::OfferDeclined => return None,
+                What::Offer | What::OfferDeclined | What::OfferWithdrawn => return None,
             },
             Event::Missing { from, first, last } if first == last => {
                 format!("* a message from {from} (number {first}) did not come")
@@ -330,48 +333,58 @@ impl Output {
                 let picture = if is_read_by_a_person() { qr_code::lines(link) } else { None };
                 picture.map_or_else(|| link.to_owned(), |picture| format!("{picture}\n{link}"))
             }
-            Event::Offer { from, id, name, size, legacy, .. } => format!(
+            Event::Offer { from, id, name, size, files, legacy, .. } => format!(
                 "* {from}{} offers {} ({}): /accept {id:.8} or /decline {id:.8}",
                 legacy::mark(*legacy),
-                printable(name.as_str()),
-                HumanBytes(*size)
+                titled(name, *files),
+                amount(*size, *files)
             ),
-            Event::Offered { to, name, size, online, .. } => {
-                let when = if *online { "waiting for their answer" } else { "queued, they see it when they are back" };
-                format!("* offered {} ({}) to {to}: {when}", printable(name.as_str()), HumanBytes(*size))
-            }
-            Event::OfferDeclined { by, name, .. } => format!("* {by} declined {}", printable(name.as_str())),
-            Event::Received { from, path, size, resumed, millis, via, .. } => {
+            event @ (Event::Offered { .. }
+            | Event::OfferDeclined { .. }
+            | Event::OfferWithdrawn { .. }
+            | Event::OpenOffer { .. }
+            | Event::Welcome { .. }
+            | Event::Unwelcome { .. }) => return transfers::offer(event),
+            Event::Transfer(row) => transfers::line(row),
+            Event::Received { from, path, size, files, resumed, millis, via, .. } => {
                 let rate = rate(size - resumed, *millis);
                 let path = printable(&path.display().to_string());
                 let resumed =
                     if *resumed > 0 { format!(", {} were here", HumanBytes(*resumed)) } else { String::new() };
                 format!(
                     "* received {path} from {from}: {}{resumed}, verified, {rate}, {}",
-                    HumanBytes(*size),
+                    amount(*size, *files),
                     paths::kind(via)
                 )
             }
-            Event::Sent { to, name, size, .. } => {
-                format!("* {to} has {} ({})", printable(name.as_str()), HumanBytes(*size))
+            Event::Sent { to, name, size, files, .. } => {
+                format!("* {to} has {} ({})", titled(name, *files), amount(*size, *files))
             }
             Event::NotReceived { from, name, failure } => {
                 format!("* {} from {from}: {}", printable(name.as_str()), printable(&failure.message))
+            }
+            Event::SourceDropped { name, file, reason } => {
+                let (reason, file) = (printable(reason), printable(file.as_str()));
+                format!("* {name} {reason} of {file}: dropped, the others go on")
             }
             Event::Status(row) => paths::status(row),
             Event::Link { name, via, .. } => format!("{name}: {}", paths::path(via)),
             Event::Person { name, presence, last_seen, legacy } => {
                 format!("{}{}", person(name, *presence, *last_seen), legacy::note(*legacy))
             }
-            Event::Found { owner, online, name, size, legacy, .. } => {
+            Event::Found { owner, online, name, size, files, legacy, .. } => {
                 let when = if *online { "" } else { "  (offline)" };
                 let legacy = if *legacy { "  legacy" } else { "" };
-                format!("{owner}:{}  {}{legacy}{when}", printable(name.as_str()), HumanBytes(*size))
+                format!("{owner}:{}  {}{legacy}{when}", titled(name, *files), amount(*size, *files))
             }
-            Event::Shared { name, path, size, hides_address, .. } => {
+            Event::Shared { name, path, size, files, hides_address, .. } => {
                 let path = printable(&path.display().to_string());
                 let hidden = if *hides_address { "  (relayed only)" } else { "" };
-                format!("{}  {}  {path}{hidden}", printable(name.as_str()), HumanBytes(*size))
+                format!("{}  {}  {path}{hidden}", titled(name, *files), amount(*size, *files))
+            }
+            Event::Skipped { path, why, others } => {
+                let others = others.map_or_else(String::new, |others| format!("; and {others} more"));
+                format!("* skipped {}: {}{others}", printable(path), printable(why))
             }
             Event::Unshared { name } => format!("{} is not shared any more", printable(name.as_str())),
             Event::ConsentAsked { from, legacy, .. } => format!(
@@ -398,6 +411,7 @@ impl Output {
             Event::PutOff { name } => format!("{name} is told that you are busy: their request waits"),
             Event::FriendAsked { from, legacy, .. } => people::request(from, *legacy),
             Event::FriendAnswered { by, answer } => people::answer(by, *answer),
+            Event::Limit { bytes_per_second } => sizes::limit(*bytes_per_second),
             Event::Privacy { audience } => people::privacy(*audience).to_owned(),
             Event::Connected { name, via } => format!("* connected to {name}: {}", paths::path(via)),
             Event::Profile(row) => profiles::lines(row),
@@ -414,6 +428,21 @@ impl Output {
             Event::Note { text } => printable(text),
             Event::Progress { .. } | Event::Drained | Event::Done | Event::Failed { .. } => return None,
         })
+    }
+}
+
+/// A shared thing's name, from which one sees whether it is a folder: `photos/`.
+pub(super) fn titled(name: &FileName, files: Option<u64>) -> String {
+    let slash = if files.is_some() { "/" } else { "" };
+    format!("{}{slash}", printable(name.as_str()))
+}
+
+/// How much there is of it: `1.20 GiB`, of a folder `20,000 files, 1.20 GiB`.
+pub(super) fn amount(size: u64, files: Option<u64>) -> String {
+    match files {
+        None => HumanBytes(size).to_string(),
+        Some(1) => format!("1 file, {}", HumanBytes(size)),
+        Some(files) => format!("{} files, {}", HumanCount(files), HumanBytes(size)),
     }
 }
 
@@ -501,11 +530,19 @@ impl Bar {
     /// A line of progress once in a while, for screens where a bar cannot be drawn.
     fn line_due(&mut self, title: &str, done: u64, total: u64) -> Option<String> {
         let now = Instant::now();
-        let Some(printed) = self.printed.as_mut().filter(|printed| printed.title == title) else {
+        // What went back or stood still for long has begun anew.
+        let goes_on = |printed: &&mut Printed| {
+            let (moved_at, moved_to) = printed.moved;
+            printed.title == title && moved_to <= done && now - moved_at < 2 * PROGRESS_LINE_INTERVAL
+        };
+        let Some(printed) = self.printed.as_mut().filter(goes_on) else {
             // The first line comes later: a fast transfer needs none.
-            self.printed = Some(Printed { title: title.to_owned(), began: (now, done), last: now });
+            self.printed = Some(Printed { title: title.to_owned(), began: (now, done), last: now, moved: (now, done) });
             return None;
         };
+        if done > printed.moved.1 {
+            printed.moved = (now, done);
+        }
         if now - printed.last < PROGRESS_LINE_INTERVAL {
             return None;
         }
@@ -513,9 +550,12 @@ impl Bar {
         let (began, before) = printed.began;
         let millis = u64::try_from((now - began).as_millis()).unwrap_or(u64::MAX);
         let speed = per_second(done.saturating_sub(before), millis);
-        let left = Duration::from_secs(total.saturating_sub(done) / speed.max(1));
         let percent = done * 100 / total.max(1);
-        Some(format!("* {title}: {percent} %  {}/s  {} left", HumanBytes(speed), HumanDuration(left)))
+        let left = total
+            .saturating_sub(done)
+            .checked_div(speed)
+            .map_or_else(String::new, |seconds| format!("  {} left", HumanDuration(Duration::from_secs(seconds))));
+        Some(format!("* {title}: {percent} %  {}/s{left}", HumanBytes(speed)))
     }
 }
 

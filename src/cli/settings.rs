@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use etcetera::BaseStrategy as _;
 
-use super::args::{Login, Reading};
+use super::args::{Login, Reading, Speed};
 use crate::peer::context::PathChoice;
 use crate::peer::directory_link::{DEFAULT_PORT, DirectoryAddress};
 use crate::peer::failure::{Failure, FailureKind};
@@ -93,6 +93,8 @@ pub(super) struct Settings {
     pub(super) network: Network,
     /// Which ways to other peers are taken.
     pub(super) paths: PathChoice,
+    /// Bytes of files that may go in a second, and as many that may come.
+    pub(super) limit: Option<u64>,
 }
 
 impl Settings {
@@ -120,7 +122,14 @@ impl Settings {
                 (false, true) => PathChoice::RelayOnly,
                 (false, false) => PathChoice::Any,
             },
+            limit: None,
         })
+    }
+
+    /// The same, with how fast files may move.
+    #[must_use]
+    pub(super) fn moving_at(self, Speed { limit }: Speed) -> Self {
+        Self { limit, ..self }
     }
 
     /// The same, with what others are told of this person's reading.

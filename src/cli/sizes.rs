@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::directory::relay::RelayPorts;
-use crate::wire::limits::{RELAY_PORTS, RELAY_PORTS_MAX};
+use crate::wire::limits::{RATE_LIMIT_MIN, RELAY_PORTS, RELAY_PORTS_MAX};
 
 /// Reads `12500000`, `12.5M` or `10Gi`.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
@@ -32,6 +32,24 @@ fn parse_bytes(text: &str) -> Option<u64> {
     let whole = u128::from(whole.parse::<u64>().ok()?);
     let parts = whole * scale + u128::from(fraction.parse::<u64>().ok()?);
     u64::try_from(parts * unit / scale).ok().filter(|bytes| *bytes > 0)
+}
+
+/// Reads how fast files may go: `500K`, `5M`, `1.5M`.
+pub(super) fn rate(text: &str) -> Result<u64, String> {
+    parse_bytes(text).filter(|rate| *rate >= RATE_LIMIT_MIN).ok_or_else(|| {
+        format!(
+            "a limit is bytes in a second, such as 500K or 1.5M, and at least {}K: with less, transfers would time out",
+            RATE_LIMIT_MIN / 1_000
+        )
+    })
+}
+
+/// Says how fast files may go.
+pub(super) fn limit(bytes_per_second: Option<u64>) -> String {
+    match bytes_per_second {
+        Some(rate) => format!("files go and come at {} in a second at most, each way", words(rate)),
+        None => "files go and come as fast as they can".to_owned(),
+    }
 }
 
 /// Reads `4434-4449`, `4434`, `any` or `off`.
@@ -121,6 +139,18 @@ mod tests {
         ] {
             check(wrong, None);
         }
+    }
+
+    #[test]
+    fn a_limit_is_an_amount_at_which_something_comes() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(rate(text).ok(), expected, "{text}");
+        check("50K", Some(50_000));
+        check("1.5M", Some(1_500_000));
+        check("12500000", Some(12_500_000));
+        for wrong in ["", "0", "49999", "5", "fast", "-1M", "5MB", "5 M", "off"] {
+            check(wrong, None);
+        }
+        assert_eq!(limit(Some(1_500_000)), "files go and come at 1.5 MB in a second at most, each way");
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(super) fn goes_to(to: &PeerName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::event::WhyClosed;
+    use crate::peer::rows::WhyClosed;
 
     fn name(text: &str) -> PeerName {
         PeerName::parse(text).unwrap()

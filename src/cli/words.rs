@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use super::args::HISTORY_MESSAGES;
-use super::{old_words, profiles};
+use super::{old_words, profiles, sizes, transfers};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, Source, Term};
 use crate::storage::partial_file::Collision;
+use crate::storage::receive_tree::Executable;
+use crate::storage::walk::Filter;
 use crate::wire::ids::{FileDigest, FileName, IdError, PeerName};
 use crate::wire::people::{Audience, Presence};
 
@@ -71,15 +73,33 @@ pub(super) const WORDS: &[Word] = &[
         "what was said, with all of these WORDS; `/history --search WORDS`: with anybody",
     ),
     word("/audit", "NAME", "what a directory lost, replayed or reordered between you"),
-    word("/share", "[--hide-address] PATH", "publish a file; with --hide-address it is fetched through the relay only"),
+    word(
+        "/share",
+        "[--hide-address] [--exclude GLOB] [--gitignore] PATH",
+        "publish a file or folder; --hide-address: through the relay only",
+    ),
     word("/unshare", "FILE", "take a published file back"),
     word("/shared", "", "what you publish"),
     word("/find", "[PATTERN]", "search for files that others publish"),
-    word("/get", "[--overwrite|--rename] NAME:FILE", "fetch a file into the folder you started in (or a DIGEST)"),
-    word("/send", "NAME PATH", "offer a file; it is sent once they accept"),
-    word("/offers", "", "files that others offer you"),
-    word("/accept", "[--overwrite|--rename] [NAME|ID]", "fetch an offered file"),
+    word(
+        "/get",
+        "[--overwrite|--rename] NAME:FILE",
+        "fetch a file or folder into the folder you started in (or a DIGEST)",
+    ),
+    word("/send", "[--exclude GLOB] [--gitignore] NAME PATH", "offer a file or folder; it is sent once they accept"),
+    word("/limit", "[RATE|off]", "how fast files go and come, each way: bytes in a second such as 500K or 1.5M"),
+    word("/offers", "", "files and folders that others offer you, and yours that were not answered yet"),
+    word("/accept", "[--overwrite|--rename] [--executable] [NAME|ID]", "fetch what is offered"),
+    word(
+        "/accept",
+        "always [NAME SIZE [DIR]]",
+        "take a friend's files up to a SIZE such as 100M without asking; `/accept never NAME` asks again",
+    ),
     word("/decline", "[NAME|ID]", "turn an offered file down"),
+    word("/transfers", "", "files that are on their way to you and from you"),
+    word("/cancel", "[ID|FILE]", "end a transfer, or take your offer back; what has come of it is removed"),
+    word("/pause", "[ID|FILE]", "let a file that comes to you wait"),
+    word("/resume", "[ID|FILE]", "go on with a file that was paused, has stopped or waits"),
     word("/verify", "NAME [--mark]", "the number to compare with them; --mark once you have"),
     word("/trust", "NAME", "accept the other key of somebody you had verified"),
     word("/connect", "NAME", "ask for a direct connection, by which you see each other's IP address"),
@@ -195,18 +215,22 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         "/status" => Command::Status,
         "/shared" => Command::Shared,
         "/offers" => Command::Offers,
+        "/limit" if rest.is_empty() => Command::Limit,
+        "/limit" => Command::SetLimit { bytes_per_second: limit_of(rest)? },
         "/find" => Command::Find { pattern: rest.to_owned() },
         "/msg" => {
             let (to, text) = two(word, rest)?;
             Command::Message { to, text: text.to_owned() }
         }
         "/send" => {
+            let (filter, rest) = filter(rest);
             let (to, path) = two(word, rest)?;
-            Command::Send { to, path: local_path(path, &folder), wait: false }
+            Command::Send { to, path: local_path(path, &folder), wait: false, filter }
         }
         "/share" => {
             let (hides_address, rest) = flag("--hide-address", rest);
-            Command::Share { path: local_path(one(word, rest)?, &folder), hides_address }
+            let (filter, rest) = filter(rest);
+            Command::Share { path: local_path(one(word, rest)?, &folder), hides_address, filter }
         }
         "/connect" => Command::Connect { to: PeerName::parse(one(word, rest)?).map_err(usage)?, wait: false },
         "/allow" => {
@@ -229,13 +253,20 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         }
         "/unshare" => Command::Unshare { name: FileName::parse(one(word, rest)?).map_err(usage)? },
         "/get" => {
-            let (collision, rest) = collision(rest);
-            Command::Get { source: source(one(word, rest)?)?, folder, collision }
+            let ((collision, executable), rest) = receiving(rest);
+            Command::Get { source: source(one(word, rest)?)?, folder, collision, executable, once: false }
         }
-        "/accept" => {
-            let (collision, rest) = collision(rest);
-            Command::Accept { offer: rest.to_owned(), folder, collision }
-        }
+        "/accept" => match transfers::accept_in_advance(rest, &folder) {
+            Some(command) => command?,
+            None => {
+                let ((collision, executable), rest) = receiving(rest);
+                Command::Accept { offer: rest.to_owned(), folder, collision, executable }
+            }
+        },
+        "/transfers" => Command::Transfers,
+        "/cancel" => Command::Cancel { which: rest.to_owned() },
+        "/pause" => Command::Pause { which: rest.to_owned() },
+        "/resume" => Command::Resume { which: rest.to_owned() },
         "/verify" => {
             let (name, mark) = match one(word, rest)?.split_once(char::is_whitespace) {
                 None => (rest, false),
@@ -263,6 +294,15 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
             );
         }
     })
+}
+
+/// Reads `RATE` or `off`.
+fn limit_of(rest: &str) -> Result<Option<u64>, Failure> {
+    if rest == "off" {
+        return Ok(None);
+    }
+    let rate = sizes::rate(rest).map_err(|error| Failure::new(FailureKind::Usage, error))?;
+    Ok(Some(rate))
 }
 
 /// Reads `NAME [later]`.
@@ -326,7 +366,9 @@ pub(super) fn source(text: &str) -> Result<Source, Failure> {
             .hint("`find` shows what can be fetched")
     })?;
     let owner = PeerName::parse(owner).map_err(usage)?;
-    Ok(Source::Named { owner, name: FileName::parse(name).map_err(usage)? })
+    // A folder is listed with a slash at its end.
+    let name = FileName::parse(name.strip_suffix('/').unwrap_or(name)).map_err(usage)?;
+    Ok(Source::Named { owner, name })
 }
 
 /// How long somebody is allowed to see an address when nothing is said: as long as a conversation.
@@ -361,16 +403,48 @@ fn flag<'a>(flag: &str, rest: &'a str) -> (bool, &'a str) {
     }
 }
 
-/// What to do when the file is there already: said before or after the rest.
-fn collision(rest: &str) -> (Collision, &str) {
-    for (flag, collision) in [("--overwrite", Collision::Overwrite), ("--rename", Collision::Rename)] {
-        let before = rest.strip_prefix(flag).filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
-        let after = || rest.strip_suffix(flag).filter(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
-        if let Some(rest) = before.or_else(after) {
-            return (collision, rest.trim());
+/// What to do when the file is there already, and whether it may be executed: said before or after the rest.
+fn receiving(rest: &str) -> ((Collision, Executable), &str) {
+    let (is_kept, rest) = either_end("--executable", rest);
+    let (overwrites, rest) = either_end("--overwrite", rest);
+    let (renames, rest) = either_end("--rename", rest);
+    // Once more, because it may have stood within the others.
+    let (is_kept_within, rest) = either_end("--executable", rest);
+    let collision = match (overwrites, renames) {
+        (true, _) => Collision::Overwrite,
+        (false, true) => Collision::Rename,
+        (false, false) => Collision::Refuse,
+    };
+    let executable = if is_kept || is_kept_within { Executable::Kept } else { Executable::Never };
+    ((collision, executable), rest)
+}
+
+/// Takes a flag from the beginning or the end.
+fn either_end<'a>(flag: &str, rest: &'a str) -> (bool, &'a str) {
+    let before = rest.strip_prefix(flag).filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+    let after = || rest.strip_suffix(flag).filter(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
+    match before.or_else(after) {
+        Some(rest) => (true, rest.trim()),
+        None => (false, rest),
+    }
+}
+
+/// What of a folder is left out: said before the rest.
+fn filter(mut rest: &str) -> (Filter, &str) {
+    let mut filter = Filter::default();
+    loop {
+        let (is_ignored, after) = flag("--gitignore", rest);
+        filter.gitignore |= is_ignored;
+        match flag("--exclude", after) {
+            (true, after) => {
+                let (glob, after) = after.split_once(char::is_whitespace).unwrap_or((after, ""));
+                filter.exclude.push(glob.to_owned());
+                rest = after.trim_start();
+            }
+            (false, after) if is_ignored => rest = after,
+            (false, after) => return (filter, after),
         }
     }
-    (Collision::Refuse, rest)
 }
 
 pub(super) fn local_path(text: &str, folder: &std::path::Path) -> PathBuf {
@@ -402,217 +476,5 @@ pub(super) fn usage(error: IdError) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    /// Reads a line that alice typed.
-    fn parse(line: &str, folder: &Path, window: Option<&PeerName>) -> Result<Line, Failure> {
-        super::parse(line, Place { user: &PeerName::parse("alice").unwrap(), folder, window })
-    }
-
-    #[track_caller]
-    fn run(line: &str) -> Command {
-        match parse(line, Path::new("/here"), None) {
-            Ok(Line::Run(command)) => command,
-            other => panic!("{line:?} became {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_last_argument_takes_the_rest_of_the_line() {
-        let to = PeerName::parse("bob").unwrap();
-        assert_eq!(run("/msg bob  hi  there "), Command::Message { to: to.clone(), text: "hi  there".into() });
-        assert_eq!(run("/share a b.txt"), Command::Share { path: "/here/a b.txt".into(), hides_address: false });
-        assert_eq!(run("/share --hide-address a b"), Command::Share { path: "/here/a b".into(), hides_address: true });
-        let name = FileName::parse("my file: 2.txt").unwrap();
-        assert!(
-            matches!(run("/get bob:my file: 2.txt"), Command::Get { source, .. } if source == Source::Named { owner: to, name })
-        );
-    }
-
-    #[test]
-    fn presence_is_asked_for_and_set() {
-        let who = |recent, pattern: &str| Command::Who { recent, pattern: pattern.to_owned() };
-        assert_eq!(run("/who"), who(false, ""));
-        assert_eq!(run("/who bo"), who(false, "bo"));
-        assert_eq!(run("/who --hour"), who(true, ""));
-        assert_eq!(run("/who  --hour  bo"), who(true, "bo"));
-        assert_eq!(run("/away"), Command::SetPresence { presence: Presence::Away });
-        assert_eq!(run("/busy"), Command::SetPresence { presence: Presence::Busy });
-        assert_eq!(run("/back"), Command::SetPresence { presence: Presence::Online });
-        assert_eq!(run("/broadcast the door is open"), Command::Broadcast { text: "the door is open".to_owned() });
-    }
-
-    #[test]
-    fn verifying_takes_a_name_and_perhaps_a_mark() {
-        let name = PeerName::parse("bob").unwrap();
-        assert_eq!(run("/verify bob"), Command::Verify { name: name.clone(), mark: false });
-        assert_eq!(run("/verify bob  --mark"), Command::Verify { name: name.clone(), mark: true });
-        assert_eq!(run("/trust bob"), Command::Trust { name });
-        for line in ["/verify", "/verify bob carol", "/verify bob mark", "/trust", "/trust a b"] {
-            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
-        }
-    }
-
-    #[test]
-    fn somebody_is_allowed_once_for_a_time_or_always() {
-        let to = PeerName::parse("bob").unwrap();
-        let allow = |term| Command::Allow { to: to.clone(), term };
-        assert_eq!(run("/allow bob"), allow(Term::For { millis: 3_600_000 }));
-        assert_eq!(run("/allow bob  once"), allow(Term::Once));
-        assert_eq!(run("/allow bob always"), allow(Term::Always));
-        assert_eq!(run("/allow bob 30m"), allow(Term::For { millis: 1_800_000 }));
-        assert_eq!(run("/allow bob 2d"), allow(Term::For { millis: 172_800_000 }));
-        assert_eq!(run("/deny bob"), Command::Deny { to: to.clone() });
-        assert_eq!(run("/connect bob"), Command::Connect { to, wait: false });
-        for line in [
-            "/allow",
-            "/allow bob soon",
-            "/allow bob 0h",
-            "/allow bob -1h",
-            "/allow bob 1h x",
-            "/allow bob 366d",
-            "/allow bob 99999999999999999999d",
-            "/allow bob \u{e4}",
-            "/deny",
-            "/deny bob once",
-            "/connect",
-            "/connect bob carol",
-            "/allowed bob",
-            "/share --hide-address",
-        ] {
-            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
-        }
-    }
-
-    #[test]
-    fn friends_blocks_and_privacy_take_a_name_or_a_word() {
-        let name = PeerName::parse("bob").unwrap();
-        assert_eq!(run("/friend bob"), Command::Befriend { name: name.clone() });
-        assert_eq!(run("/friend bob  later"), Command::PutOff { name: name.clone() });
-        assert_eq!(run("/unfriend bob"), Command::Unfriend { name: name.clone() });
-        assert_eq!(run("/block bob"), Command::Block { name: name.clone() });
-        assert_eq!(run("/unblock bob"), Command::Unblock { name });
-        assert_eq!((run("/friends"), run("/blocked")), (Command::Friends, Command::Blocked));
-        assert_eq!(run("/privacy"), Command::Privacy);
-        assert_eq!(run("/privacy friends"), Command::SetPrivacy { audience: Audience::Friends });
-        assert_eq!(run("/privacy everyone"), Command::SetPrivacy { audience: Audience::Everyone });
-        for line in [
-            "/friend",
-            "/friend bob soon",
-            "/friend bob later today",
-            "/unfriend",
-            "/unfriend bob later",
-            "/friends bob",
-            "/block",
-            "/block bob carol",
-            "/unblock",
-            "/blocked bob",
-            "/privacy nobody",
-            "/privacy friends everyone",
-        ] {
-            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
-        }
-    }
-
-    #[test]
-    fn the_history_is_of_somebody_or_of_everybody_and_perhaps_with_words() {
-        let bob = PeerName::parse("bob").unwrap();
-        let history = |with: Option<&PeerName>, search: Option<&str>| Command::History {
-            with: with.cloned(),
-            limit: HISTORY_MESSAGES,
-            before: None,
-            search: search.map(str::to_owned),
-        };
-        assert_eq!(run("/history bob"), history(Some(&bob), None));
-        assert_eq!(run("/history bob  dinner at"), history(Some(&bob), Some("dinner at")));
-        assert_eq!(run("/history --search dinner"), history(None, Some("dinner")));
-        assert_eq!(run("/history"), history(None, None));
-        assert_eq!(run("/audit bob"), Command::Audit { with: bob });
-        assert_eq!(parse("/inbox", Path::new("/"), None).unwrap(), Line::Inbox);
-        for line in [
-            "/history --search",
-            "/history bob --limit 2",
-            "/who bob carol",
-            "/who --day",
-            "/away now",
-            "/back bob",
-            "/broadcast",
-            "/broadcast  ",
-            "/inbox x",
-            "/history B*b",
-            "/audit",
-            "/audit bob carol",
-        ] {
-            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
-        }
-    }
-
-    #[test]
-    fn an_unknown_command_is_an_error_and_never_sent_as_text() {
-        for line in ["/nonsense", "hello", "/msg", "/msg bob", "/get", "/get bob", "/unshare ../x"] {
-            assert!(parse(line, Path::new("/"), None).is_err(), "{line:?} should be refused");
-        }
-        assert_eq!(parse("  ", Path::new("/"), None).unwrap(), Line::Empty);
-    }
-
-    #[test]
-    fn a_plain_line_goes_to_the_open_window_and_two_slashes_are_one() {
-        let bob = PeerName::parse("bob").unwrap();
-        let text_of = |line| match parse(line, Path::new("/"), Some(&bob)) {
-            Ok(Line::Run(Command::Message { to, text })) if to == bob => Some(text),
-            _ => None,
-        };
-        assert_eq!(text_of("  hi  there ").as_deref(), Some("  hi  there"), "what is indented stays so");
-        assert_eq!(text_of("//who is it?").as_deref(), Some("/who is it?"));
-        assert_eq!(text_of(" //").as_deref(), Some("/"));
-        assert_eq!(text_of("a/b // c").as_deref(), Some("a/b // c"));
-        assert_eq!(
-            parse("/who", Path::new("/"), Some(&bob)).unwrap(),
-            Line::Run(Command::Who { recent: false, pattern: String::new() })
-        );
-        assert!(parse("/nonsense", Path::new("/"), Some(&bob)).is_err(), "never sent as text");
-        assert_eq!(parse(" ", Path::new("/"), Some(&bob)).unwrap(), Line::Empty);
-    }
-
-    #[test]
-    fn words_of_older_systems_count_only_while_no_window_is_open() {
-        let bob = PeerName::parse("bob").unwrap();
-        let message = |text: &str| Line::Run(Command::Message { to: bob.clone(), text: text.to_owned() });
-        assert_eq!(parse("send bob hi", Path::new("/"), None).unwrap(), message("hi"));
-        assert_eq!(parse("logout", Path::new("/"), None).unwrap(), Line::Quit);
-        for line in ["send bob hi", "logout", "dereg alice", "CLOSE_SESSION", "SEND_FILE<x>", "#HELP", "block bob"] {
-            assert_eq!(parse(line, Path::new("/"), Some(&bob)).unwrap(), message(line));
-        }
-        assert_eq!(parse("/help old", Path::new("/"), Some(&bob)).unwrap(), Line::OldHelp);
-        assert!(parse("/help new", Path::new("/"), None).is_err());
-        let failure = parse("sent bob hi", Path::new("/"), None).unwrap_err();
-        assert_eq!(failure.message, "nobody was named to send this to");
-        assert!(failure.hint.unwrap().ends_with("/help old the words of older systems"));
-    }
-
-    #[test]
-    fn a_window_is_for_one_name_and_perhaps_exclusive() {
-        let query = |line| parse(line, Path::new("/"), None);
-        let to = PeerName::parse("bob").unwrap();
-        assert_eq!(query("/query bob").unwrap(), Line::Query { to: to.clone(), exclusive: false });
-        assert_eq!(query("/query  --exclusive  bob ").unwrap(), Line::Query { to, exclusive: true });
-        assert_eq!(query("/close").unwrap(), Line::Close);
-        for line in ["/query", "/query --exclusive", "/query bob carol", "/query B*b", "/close bob", "//x", "x"] {
-            assert!(query(line).is_err(), "{line:?} should be refused");
-        }
-        assert!(is_query(" /query B*b") && !is_query("/queryx bob") && !is_query("query bob"));
-    }
-
-    #[test]
-    fn help_names_every_command_that_is_understood() {
-        for word in WORDS {
-            let line = format!("{} {}", word.name, if word.arguments.is_empty() { "" } else { "bob x" });
-            let unknown =
-                matches!(parse(&line, Path::new("/"), None), Err(failure) if failure.message.contains("no command"));
-            assert!(!unknown, "{} is in the help only", word.name);
-        }
-    }
-}
+#[path = "words_tests.rs"]
+mod tests;

@@ -13,6 +13,8 @@ use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, PeerHandle, Source};
 use crate::storage::partial_file::Collision;
+use crate::storage::receive_tree::Executable;
+use crate::storage::walk::Filter;
 use crate::wire::ids::{FileName, MessageId, PeerName, UnixMillis};
 use crate::wire::limits::LEGACY_FILE_BYTES_MAX;
 use crate::wire::people::Presence;
@@ -239,6 +241,8 @@ impl Resident {
         Ok(rows
             .into_iter()
             .filter_map(|row| match row {
+                // Older programs have no folders.
+                Event::Found { files: Some(_), .. } => None,
                 Event::Found { owner, online, name, size, .. } => {
                     Some(PublishedFile { owner, name, size, is_online: online })
                 }
@@ -261,7 +265,7 @@ impl Resident {
         }
         let path = super::files::write(self.0.folder.clone(), name, bytes).await?;
         // Nobody's own address is in it: the gateway's host is the directory's.
-        self.ask(Command::Share { path, hides_address: false }).await?;
+        self.ask(Command::Share { path, hides_address: false, filter: Filter::default() }).await?;
         Ok(())
     }
 
@@ -304,8 +308,8 @@ impl Resident {
         let _in_memory = self.0.files.acquire().await.map_err(|_| Failure::new(FailureKind::Other, "it stops"))?;
         let folder = super::files::scratch().await?;
         let source = Source::Named { owner: owner.clone(), name };
-        let rows =
-            self.ask(Command::Get { source, folder: folder.path().to_owned(), collision: Collision::Refuse }).await?;
+        let (folder_path, collision, executable) = (folder.path().to_owned(), Collision::Refuse, Executable::Never);
+        let rows = self.ask(Command::Get { source, folder: folder_path, collision, executable, once: true }).await?;
         let path = rows.into_iter().find_map(|row| match row {
             Event::Received { path, .. } => Some(path),
             _ => None,

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use super::commands::Rows;
 use super::contacts;
 use super::context::{Context, unexpected};
-use super::download::{self, Wanted};
-use super::event::{Activity, Event};
+use super::download::Destination;
+use super::download::{Others, Provider, Wanted};
+use super::event::Event;
 use super::failure::{Failure, FailureKind};
+use super::folders;
 use super::handle::Source;
-use super::progress::Progress;
-use crate::storage::partial_file::Collision;
-use crate::storage::shares::{self, Audience, HashedFile, ShareError, SharedFile};
-use crate::wire::account::LoginKind;
-use crate::wire::catalog::{Cursor, Entry, EntryKind, Found, Query, Scope};
+use super::transfer_keeper::Keep;
+use super::transfers;
+use crate::storage::shares::{self, Audience, SharedFile};
+use crate::storage::walk::Filter;
+use crate::wire::account::{Identity, LoginKind};
+use crate::wire::catalog::{Cursor, Entry, Found, Query, Scope};
 use crate::wire::directory::{DirectoryReply, DirectoryRequest};
-use crate::wire::ids::{FileName, Pattern};
+use crate::wire::ids::{FileDigest, FileName, Pattern};
+use crate::wire::limits::SOURCES_PER_FILE_MAX;
 use crate::wire::people::Person;
 use crate::wire::refusal::Refusal;
 
@@ -54,8 +58,9 @@ pub(super) async fn find(context: &Context, pattern: &str, rows: &Rows) -> Resul
         let (found, more) = page(context, Query::Substring(pattern.clone()), after).await?;
         after = found.last().map(|last| Cursor { name: last.entry.name.clone(), owner: last.owner.clone() });
         for Found { owner, online, entry, legacy } in found {
-            let Entry { name, size, digest, .. } = entry;
-            rows.row(Event::Found { owner, online, name, size: size.bytes(), digest, legacy }).await;
+            let Entry { name, size, digest, kind, .. } = entry;
+            let (size, files) = (size.bytes(), kind.files());
+            rows.row(Event::Found { owner, online, name, size, digest, files, legacy }).await;
         }
         if !more || after.is_none() {
             return Ok(());
@@ -71,22 +76,24 @@ async fn page(context: &Context, query: Query, after: Option<Cursor>) -> Result<
     }
 }
 
-/// Hashes a file and publishes it.
+/// Hashes a file or folder and publishes it.
 pub(super) async fn share(
     context: &Arc<Context>,
     path: PathBuf,
     hides_address: bool,
+    filter: Filter,
     rows: &Rows,
 ) -> Result<(), Failure> {
     let name = file_name(&path)?;
-    let file = hash(context, path, rows).await?;
-    let (size, digest, path) = (file.size, file.digest, file.path.clone());
-    let share = SharedFile { name: name.clone(), audience: Audience::Everyone { hides_address }, file };
-    let entry = entry(&share);
+    let (file, folder) = folders::read(context, path, filter, rows).await?;
+    let share = SharedFile { name, audience: Audience::Everyone { hides_address }, file, folder };
+    let (entry, row) = (entry(&share), shared_row(&share));
+    context.traffic.uploads.allow_again(share.file.digest);
     // Here first: whoever finds the entry can fetch the file.
     shares::put(context.database(), share).await?;
     context.tell_directory(&DirectoryRequest::Publish(entry)).await?;
-    rows.row(Event::Shared { name, path, size: size.bytes(), digest, hides_address }).await;
+    folders::tidy(context).await;
+    rows.row(row).await;
     Ok(())
 }
 
@@ -123,30 +130,12 @@ async fn publish_missing(context: &Context) -> Result<(), Failure> {
 fn entry(share: &SharedFile) -> Entry {
     Entry {
         name: share.name.clone(),
-        size: share.file.size,
+        size: share.place().1,
         digest: share.file.digest,
-        kind: EntryKind::File,
+        kind: share.kind(),
         scope: Scope::Everyone,
         hides_address: share.audience == Audience::Everyone { hides_address: true },
     }
-}
-
-/// Reads and hashes a file on the transfer thread.
-pub(super) async fn hash(context: &Arc<Context>, path: PathBuf, rows: &Rows) -> Result<HashedFile, Failure> {
-    let rows = rows.clone();
-    context
-        .on_transfer_thread(async move {
-            let total = path.metadata().map_or(0, |metadata| metadata.len());
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let mut progress = Progress::new(Activity::Hashing, &name, None, total, |event| rows.hint(event));
-            HashedFile::hash(&path, &mut |done| progress.reach(done, || None))
-        })
-        .await?
-        .map_err(|error| match error {
-            ShareError::NotAFile(path) => Failure::new(FailureKind::Usage, format!("{} is not a file", path.display()))
-                .hint("name the files in it one by one"),
-            error => error.into(),
-        })
 }
 
 /// The name under which others see a local file.
@@ -167,7 +156,11 @@ pub(super) async fn unshare(context: &Context, name: FileName, rows: &Rows) -> R
         Err(failure) if failure.refusal != Some(Refusal::UnknownFile.number()) => return at_directory,
         Ok(()) | Err(_) => shares::remove_published(context.database(), &name).await?,
     };
-    if at_directory.is_err() && !was_here {
+    folders::tidy(context).await;
+    if let Some(digest) = was_here {
+        transfers::end_unshared(context, digest).await?;
+    }
+    if at_directory.is_err() && was_here.is_none() {
         return Err(Failure::new(FailureKind::Other, format!("you share no file named {name}"))
             .hint("`shared` lists what you share"));
     }
@@ -177,60 +170,93 @@ pub(super) async fn unshare(context: &Context, name: FileName, rows: &Rows) -> R
 
 /// Lists what this account publishes.
 pub(super) async fn shared(context: &Context, rows: &Rows) -> Result<(), Failure> {
-    for SharedFile { name, file, audience } in shares::published(context.database()).await? {
-        let hides_address = audience == Audience::Everyone { hides_address: true };
-        let HashedFile { path, size, digest, .. } = file;
-        rows.row(Event::Shared { name, path, size: size.bytes(), digest, hides_address }).await;
+    for share in shares::published(context.database()).await? {
+        rows.row(shared_row(&share)).await;
     }
     Ok(())
 }
 
-/// Fetches a published file.
+fn shared_row(share: &SharedFile) -> Event {
+    let (path, size) = share.place();
+    Event::Shared {
+        name: share.name.clone(),
+        path: path.to_owned(),
+        size: size.bytes(),
+        digest: share.file.digest,
+        files: share.kind().files(),
+        hides_address: share.audience == Audience::Everyone { hides_address: true },
+    }
+}
+
+/// Fetches a published file or folder: from whom it was named, and from everybody else who has the same.
 pub(super) async fn get(
     context: &Arc<Context>,
     source: Source,
-    folder: PathBuf,
-    collision: Collision,
+    into: Destination,
+    once: bool,
     rows: &Rows,
 ) -> Result<(), Failure> {
-    let Found { owner, entry, .. } = locate(context, source).await?;
-    let key = contacts::identify(context, &owner).await?.key;
-    let wanted = Wanted {
-        from: owner,
-        key,
-        name: entry.name,
-        size: entry.size.bytes(),
-        digest: entry.digest,
-        folder,
-        collision,
+    let Found { owner, entry, online, .. } = locate(context, &source).await?;
+    let (sources, others) = if online {
+        let key = contacts::identify(context, &owner).await?.key;
+        (vec![Provider { name: owner.clone(), key }], Others::Ask)
+    } else {
+        (owners(context, entry.digest).await, Others::Unasked)
     };
-    let received = download::fetch(context, wanted, rows.sender()).await?;
-    rows.row(received).await;
-    Ok(())
+    if sources.is_empty() {
+        let message = format!("{owner} is not online, so {} cannot be fetched now", words_of(&source));
+        return Err(Failure::new(FailureKind::Offline, message)
+            .hint("try again when they are online: `qchat who` shows who is"));
+    }
+    let Entry { name, size, digest, kind, .. } = entry;
+    let wanted = Wanted { sources, others, name, size: size.bytes(), digest, kind, into };
+    let keep = if once { Keep::Nothing } else { Keep::by(context) };
+    transfers::run(context, wanted, None, keep, rows).await
 }
 
-/// Finds a source that is online.
-async fn locate(context: &Context, source: Source) -> Result<Found, Failure> {
-    let (query, what) = match source {
-        Source::Named { owner, name } => {
-            let what = format!("{owner}:{name}");
-            if owner == context.account.name {
-                return Err(Failure::new(FailureKind::Usage, format!("{what} is your own file")));
-            }
-            (Query::Exact { owner, name }, what)
+/// Who else is online and has a file. What the directory does not answer is not known.
+pub(super) async fn owners(context: &Context, digest: FileDigest) -> Vec<Provider> {
+    let found = page(context, Query::Digest(digest), None).await.unwrap_or_else(|failure| {
+        tracing::debug!(%failure, "not known who else has the file");
+        (Vec::new(), false)
+    });
+    let others = found.0.into_iter().filter(|found| found.online && found.owner != context.account.name);
+    let mut owners: Vec<Provider> = Vec::new();
+    for Found { owner: name, .. } in others.take(SOURCES_PER_FILE_MAX) {
+        if owners.iter().any(|known| known.name == name) {
+            continue;
         }
-        Source::Digest { digest } => (Query::Digest(digest), digest.to_string()),
+        match context.identify(&name).await {
+            // Nobody becomes a contact by that; but a key that is held back is not talked to.
+            Ok(Identity { key, .. }) if contacts::meet_if_known(context, &name, key).await.is_ok() => {
+                owners.push(Provider { name, key });
+            }
+            Ok(_) => {}
+            Err(failure) => tracing::debug!(%name, %failure, "an owner is not asked"),
+        }
+    }
+    owners
+}
+
+/// Finds a source; of several one that is online.
+async fn locate(context: &Context, source: &Source) -> Result<Found, Failure> {
+    let query = match source {
+        Source::Named { owner, .. } if *owner == context.account.name => {
+            return Err(Failure::new(FailureKind::Usage, format!("{} is your own file", words_of(source))));
+        }
+        Source::Named { owner, name } => Query::Exact { owner: owner.clone(), name: name.clone() },
+        Source::Digest { digest } => Query::Digest(*digest),
     };
     let (found, _) = page(context, query, None).await?;
     let mut others = found.into_iter().filter(|found| found.owner != context.account.name).collect::<Vec<_>>();
     others.sort_by_key(|found| !found.online);
-    match others.into_iter().next() {
-        Some(found) if found.online => Ok(found),
-        Some(found) => Err(Failure::new(
-            FailureKind::Offline,
-            format!("{} is not online, so {what} cannot be fetched now", found.owner),
-        )
-        .hint("try again when they are online: `qchat who` shows who is")),
-        None => Err(Failure::from(Refusal::UnknownFile).about(what)),
+    others.into_iter().next().ok_or_else(|| Failure::from(Refusal::UnknownFile).about(words_of(source)))
+}
+
+/// What people call a source.
+fn words_of(source: &Source) -> String {
+    match source {
+        Source::Named { owner, name } => format!("{owner}:{name}"),
+        Source::Digest { digest } => digest.to_string(),
     }
 }

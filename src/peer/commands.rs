@@ -5,13 +5,16 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
 
 use super::context::{Context, not_oneself};
+use super::download::Destination;
 use super::event::{Event, What};
 use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, Command};
 use super::history::{self, OnDisk};
 use super::messages::{self, Fate, Written};
-use super::{account, announcements, blocks, catalogue, consent, contacts, exclusive, friends, offers, presence};
-use super::{profiles, status};
+use super::{
+    account, announcements, blocks, catalogue, consent, contacts, exclusive, friends, limits, offers, presence,
+};
+use super::{profiles, status, transfers};
 use crate::seal::random::{self, OsRandom};
 use crate::wire::directory::DirectoryRequest;
 use crate::wire::ids::{MessageId, PeerName};
@@ -39,6 +42,11 @@ impl Rows {
     /// The channel itself, for work on another thread.
     pub(super) fn sender(&self) -> mpsc::Sender<Event> {
         self.0.clone()
+    }
+
+    /// Waits until nobody reads any more.
+    pub(super) async fn left(&self) {
+        self.0.closed().await;
     }
 }
 
@@ -117,14 +125,29 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::SetPresence { presence } => presence::set(context, presence, rows).await,
         Command::Broadcast { text } => announcements::say(context, &text, rows).await,
         Command::Find { pattern } => catalogue::find(context, &pattern, rows).await,
-        Command::Share { path, hides_address } => catalogue::share(context, path, hides_address, rows).await,
+        Command::Share { path, hides_address, filter } => {
+            catalogue::share(context, path, hides_address, filter, rows).await
+        }
         Command::Unshare { name } => catalogue::unshare(context, name, rows).await,
         Command::Shared => catalogue::shared(context, rows).await,
-        Command::Send { to, path, wait } => offers::send(context, to, path, wait, rows).await,
-        Command::Get { source, folder, collision } => catalogue::get(context, source, folder, collision, rows).await,
+        Command::Send { to, path, wait, filter } => offers::send(context, to, path, wait, filter, rows).await,
+        Command::Get { source, folder, collision, executable, once } => {
+            catalogue::get(context, source, Destination { folder, collision, executable }, once, rows).await
+        }
+        Command::SetLimit { bytes_per_second } => limits::set(context, bytes_per_second, rows).await,
+        Command::Limit => limits::show(context, rows).await,
         Command::Offers => offers::list(context, rows).await,
-        Command::Accept { offer, folder, collision } => offers::accept(context, &offer, folder, collision, rows).await,
+        Command::Accept { offer, folder, collision, executable } => {
+            offers::accept(context, &offer, Destination { folder, collision, executable }, rows).await
+        }
         Command::Decline { offer } => offers::decline(context, &offer).await,
+        Command::Welcome { name, bytes_max, folder } => offers::welcome(context, name, bytes_max, folder, rows).await,
+        Command::Unwelcome { name } => offers::unwelcome(context, name, rows).await,
+        Command::Welcomes => offers::welcomes(context, rows).await,
+        Command::Transfers => transfers::list(context, rows).await,
+        Command::Cancel { which } => transfers::cancel(context, &which, rows).await,
+        Command::Pause { which } => transfers::pause(context, &which, rows).await,
+        Command::Resume { which } => transfers::resume(context, &which, rows).await,
         Command::History { .. } | Command::Audit { .. } => OnDisk::of(context).answer(command, rows).await,
         Command::Inbox => history::inbox(context, rows).await,
         Command::MarkShown { ids } => history::mark_shown(context, ids).await,

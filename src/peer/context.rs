@@ -15,11 +15,13 @@ use super::event::Event;
 use super::exclusive::Exclusives;
 use super::failure::{Failure, FailureKind};
 use super::friends::Friends;
+use super::limits::Limits;
 use super::links::Links;
 use super::observation::Observations;
 use super::outbox::Enqueue;
 use super::presence::Following;
 use super::rendezvous::Meetings;
+use super::transfers::Transfers;
 use crate::database::Database;
 use crate::seal::identity::IdentityKey;
 use crate::storage::profile::Profile;
@@ -79,9 +81,13 @@ pub(super) struct Context {
     pub(super) meetings: Meetings,
     /// Where this peer's socket is seen from.
     pub(super) observations: Observations,
+    /// What is received and sent.
+    pub(super) traffic: Transfers,
     /// File streams run on a thread of their own, so that a slow disk does not stall chat.
     pub(super) transfers: tokio::runtime::Handle,
     pub(super) uploads: Semaphore,
+    /// How fast files may go and come.
+    pub(super) limits: Limits,
     /// Keys that want this account and wait for its owner's answer.
     pub(super) key_requests: Mutex<Vec<PeerKey>>,
     /// Who is asked for a direct connection, and who asks.
@@ -96,6 +102,8 @@ pub(super) struct Context {
     pub(super) heard: Heard,
     /// The one exclusive conversation.
     pub(super) exclusives: Exclusives,
+    /// Held while a folder is read and kept: one at a time.
+    pub(super) sharing: tokio::sync::Mutex<()>,
 }
 
 /// By which the parts that move messages wake each other and wait for each other.
@@ -172,6 +180,15 @@ impl Context {
             DirectoryReply::Identity(identity) if identity.name == *name => Ok(*identity),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Runs work that reads the disk for long on a thread of its own, beside the transfers.
+    pub(super) async fn beside_transfers<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let stopped = |_| Failure::new(FailureKind::Other, "reading the disk was stopped");
+        self.transfers.spawn_blocking(work).await.map_err(stopped)
     }
 
     /// Runs work that moves file bytes on the transfer thread.

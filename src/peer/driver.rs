@@ -16,7 +16,9 @@ use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, PeerHandle};
 use super::links::{Links, Work};
 use super::outbox::Enqueue;
-use super::{commands, exclusive, inbox, outbox, peer_links, receipts, rendezvous};
+use super::transfer_keeper::Ask;
+use super::transfers::Transfers;
+use super::{commands, exclusive, inbox, outbox, peer_links, receipts, rendezvous, transfer_keeper};
 use crate::storage::profile::Profile;
 use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
@@ -37,6 +39,7 @@ pub struct Peer {
     commands: mpsc::Receiver<Asked>,
     outbox: mpsc::Receiver<Enqueue>,
     work: mpsc::Receiver<Work>,
+    asks: mpsc::Receiver<Ask>,
     transfers: TransferThread,
 }
 
@@ -62,6 +65,7 @@ impl Peer {
         .await
         .map_err(LoginFailure::Failed)?;
         let transfers = TransferThread::start().map_err(LoginFailure::Failed)?;
+        let (traffic, asks) = Transfers::new();
         let blocks = Blocks::load(profile.database()).await.map_err(|error| LoginFailure::Failed(error.into()))?;
         let (outbox, outbox_requests) = mpsc::channel(COMMANDS_MAX);
         let (links, work) = Links::new(profile.identity().public());
@@ -77,8 +81,10 @@ impl Peer {
             links,
             meetings: Default::default(),
             observations: Default::default(),
+            traffic,
             transfers: transfers.handle(),
             uploads: Semaphore::new(UPLOADS_MAX),
+            limits: Default::default(),
             key_requests: Mutex::default(),
             asking: Asking::default(),
             blocks,
@@ -86,6 +92,7 @@ impl Peer {
             following: Default::default(),
             heard: Default::default(),
             exclusives: Exclusives::default(),
+            sharing: Default::default(),
         });
         let logged_in = match directory_link::log_in(&context, &connection, admission).await {
             Ok(logged_in) => logged_in,
@@ -98,7 +105,7 @@ impl Peer {
         directory_link::begin(&context, &mut session).await;
         let (commands, asked) = mpsc::channel(COMMANDS_MAX);
         let handle = PeerHandle { context: context.clone(), commands };
-        Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, work, transfers })
+        Ok(Self { context, handle, session, commands: asked, outbox: outbox_requests, work, asks, transfers })
     }
 
     /// What faces hold of this peer.
@@ -112,7 +119,7 @@ impl Peer {
     /// # Errors
     /// The [`Failure`] that ended the session, such as a newer login elsewhere.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-        let Self { context, handle, session, commands, outbox, work, transfers } = self;
+        let Self { context, handle, session, commands, outbox, work, asks, transfers } = self;
         drop(handle);
         let mut services = JoinSet::new();
         services.spawn(outbox::run(context.clone(), outbox));
@@ -121,6 +128,7 @@ impl Peer {
         services.spawn(peer_links::run(context.clone(), work, LINK_IDLE));
         services.spawn(rendezvous::route_datagrams(context.clone()));
         services.spawn(exclusive::keep(context.clone()));
+        services.spawn(transfer_keeper::run(context.clone(), asks));
         services.spawn(serve_commands(context.clone(), commands));
         let link = directory_link::run(context.clone(), session);
         let result = tokio::select! {
@@ -131,12 +139,26 @@ impl Peer {
                 format!("a part of the peer stopped unexpectedly: {ended:?}"),
             )),
         };
-        // Every connection, links to peers included: the other sides are told.
-        context.endpoint.close(CloseCode::ShuttingDown);
-        services.shutdown().await;
-        context.endpoint.wait_closed().await;
+        close(&context, services).await;
         drop(transfers);
         result
+    }
+}
+
+/// Closes every connection, links to peers included, and ends every task. Waits no longer than it takes to tell the other
+/// sides.
+async fn close(context: &Context, mut services: JoinSet<()>) {
+    let session = context.session.borrow().clone();
+    let connections = context.links.connections().into_iter().chain(session);
+    // The close of a connection over which a file is being sent waits for its turn behind that.
+    let is_sending = context.uploads.available_permits() < UPLOADS_MAX;
+    context.endpoint.close(CloseCode::ShuttingDown);
+    services.shutdown().await;
+    if is_sending {
+        return context.endpoint.wait_closed().await;
+    }
+    for connection in connections {
+        connection.wait_close_sent().await;
     }
 }
 

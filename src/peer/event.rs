@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::path::{PathInfo, StatusRow};
-use super::rows::{AuditFindingRow, AuditRow, HistoryRow, ProfileRow};
+use super::rows::{Activity, AuditFindingRow, AuditRow, Counted, HistoryRow, ProfileRow, TransferRow, WhyClosed};
 use crate::wire::ids::{DirectoryFingerprint, FileDigest, FileName, MessageId, PeerKey, PeerName, UnixMillis};
 use crate::wire::message::Body;
 use crate::wire::people::{Audience, FriendAnswer, FriendState, Presence};
@@ -203,7 +203,7 @@ pub enum Event {
         /// It admits nobody after this time.
         expires: UnixMillis,
     },
-    /// Somebody offers a file.
+    /// Somebody offers a file or folder.
     Offer {
         /// Who.
         from: PeerName,
@@ -215,6 +215,9 @@ pub enum Event {
         size: u64,
         /// Its BLAKE3 root.
         digest: FileDigest,
+        /// How many files there are in it: of a folder.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        files: Option<u64>,
         /// Whether they use an older program: what is said with them is not end-to-end encrypted.
         #[serde(skip_serializing_if = "std::ops::Not::not", default)]
         legacy: bool,
@@ -229,6 +232,9 @@ pub enum Event {
         name: FileName,
         /// Bytes.
         size: u64,
+        /// How many files there are in it: of a folder.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        files: Option<u64>,
         /// Whether they are online now.
         online: bool,
     },
@@ -243,6 +249,49 @@ pub enum Event {
         /// The offered file's name.
         name: FileName,
     },
+    /// Whoever offered a file does not offer it any more.
+    OfferWithdrawn {
+        /// Who.
+        from: PeerName,
+        /// The message that says so.
+        id: MessageId,
+        /// The offer.
+        offer: MessageId,
+        /// The offered file's name.
+        name: FileName,
+    },
+    /// An offer of ours that was neither taken nor declined.
+    OpenOffer {
+        /// For whom.
+        to: PeerName,
+        /// The offer, by which it is cancelled.
+        id: MessageId,
+        /// Its name.
+        name: FileName,
+        /// Bytes.
+        size: u64,
+        /// How many files are in it, when it is a folder.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        files: Option<u64>,
+        /// When it was made.
+        since: UnixMillis,
+    },
+    /// Offers of a friend are taken without asking.
+    Welcome {
+        /// Whose.
+        name: PeerName,
+        /// Those of at most so many bytes.
+        bytes_max: u64,
+        /// Into which folder.
+        folder: PathBuf,
+    },
+    /// Offers of somebody are asked about.
+    Unwelcome {
+        /// Whose.
+        name: PeerName,
+    },
+    /// A file on its way to or from this peer, in a list or because it stands otherwise now.
+    Transfer(Box<TransferRow>),
     /// Bytes of a file are being moved or hashed.
     Progress {
         /// What is done with it.
@@ -255,11 +304,14 @@ pub enum Event {
         done: u64,
         /// Bytes in all.
         total: u64,
+        /// Files done, and in all: of a folder that is received.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        files: Option<Counted>,
         /// How they go, when they go to or come from another peer.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         via: Option<PathInfo>,
     },
-    /// A file came, is verified and on disk.
+    /// A file or folder came, is verified and on disk.
     Received {
         /// From whom.
         from: PeerName,
@@ -271,6 +323,9 @@ pub enum Event {
         size: u64,
         /// Its BLAKE3 root.
         digest: FileDigest,
+        /// How many files there are in it: of a folder.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        files: Option<u64>,
         /// Bytes that had come earlier, before an interruption.
         resumed: u64,
         /// Milliseconds from the first request to the rename.
@@ -284,6 +339,15 @@ pub enum Event {
         /// How the last bytes came.
         via: PathInfo,
     },
+    /// One of several who have a file gave something else: nothing more is asked of them, and the others go on.
+    SourceDropped {
+        /// Who.
+        name: PeerName,
+        /// The file.
+        file: FileName,
+        /// What they did, as the end of a sentence that begins with their name.
+        reason: String,
+    },
     /// Somebody has our file, verified and on their disk.
     Sent {
         /// Who.
@@ -294,8 +358,17 @@ pub enum Event {
         size: u64,
         /// Its BLAKE3 root.
         digest: FileDigest,
+        /// How many files there are in it: of a folder.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        files: Option<u64>,
         /// The offer it was for, if it was one.
         offer: Option<MessageId>,
+    },
+    /// How fast files may go and come, each way.
+    Limit {
+        /// Bytes in a second; as fast as they can when there is none.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        bytes_per_second: Option<u64>,
     },
     /// An accepted file did not come.
     NotReceived {
@@ -330,7 +403,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "std::ops::Not::not", default)]
         legacy: bool,
     },
-    /// A file that somebody shares.
+    /// A file or folder that somebody shares.
     Found {
         /// Who.
         owner: PeerName,
@@ -342,11 +415,14 @@ pub enum Event {
         size: u64,
         /// Its BLAKE3 root.
         digest: FileDigest,
+        /// How many files there are in it: of a folder.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        files: Option<u64>,
         /// Whether its owner uses an older program.
         #[serde(skip_serializing_if = "std::ops::Not::not", default)]
         legacy: bool,
     },
-    /// A file of ours that others can fetch.
+    /// A file or folder of ours that others can fetch.
     Shared {
         /// Its name for others.
         name: FileName,
@@ -356,8 +432,21 @@ pub enum Event {
         size: u64,
         /// Its BLAKE3 root.
         digest: FileDigest,
+        /// How many files there are in it: of a folder.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        files: Option<u64>,
         /// Whether it is served through the relay only, so that nobody learns where this peer is.
         hides_address: bool,
+    },
+    /// Something in a folder cannot be shared: a link, for instance.
+    Skipped {
+        /// Where it lies.
+        path: String,
+        /// Why.
+        why: String,
+        /// How many more were skipped that are not named.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        others: Option<u64>,
     },
     /// A file of ours that others can fetch no more.
     Unshared {
@@ -549,6 +638,8 @@ pub enum What {
     Offer,
     /// The no to an offer.
     OfferDeclined,
+    /// The end of an offer by whoever made it.
+    OfferWithdrawn,
 }
 
 impl What {
@@ -559,6 +650,7 @@ impl What {
             Body::Text(_) => Self::Text,
             Body::Offer(_) => Self::Offer,
             Body::OfferDeclined { .. } => Self::OfferDeclined,
+            Body::OfferWithdrawn { .. } => Self::OfferWithdrawn,
         }
     }
 }
@@ -577,35 +669,12 @@ pub enum HowLong {
     Friend,
 }
 
-/// Why an exclusive conversation is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WhyClosed {
-    /// It was closed here.
-    Here,
-    /// They have closed it.
-    There,
-    /// Their program has left.
-    Left,
-    /// They were not heard any more.
-    Lost,
-}
-
-/// What is done with the bytes of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Activity {
-    /// Read to compute its digest.
-    Hashing,
-    /// What an earlier transfer left is read and verified.
-    Checking,
-    /// Received.
-    Receiving,
-    /// Sent.
-    Sending,
-}
-
 impl Event {
+    /// A transfer that stands otherwise now.
+    pub(super) fn changed(row: TransferRow) -> Self {
+        Self::Transfer(Box::new(TransferRow { is_news: true, ..row }))
+    }
+
     /// Whether this is the last event of a command.
     #[must_use]
     pub fn is_last(&self) -> bool {

@@ -36,6 +36,7 @@ impl Schema {
     fn plain(&self, name: &str) -> Vec<Value> {
         match name {
             "name" => vec![json!("bob")],
+            "names" => vec![json!(["bob", "carol"]), json!(["bob"])],
             "text" => vec![json!("Gr\u{fc}\u{df}e")],
             "file" => vec![json!("a file.txt")],
             "key" | "digest" | "fingerprint" => vec![json!("0a".repeat(32))],

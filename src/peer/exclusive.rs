@@ -9,9 +9,10 @@ use tokio::sync::watch;
 
 use super::context::{Context, not_oneself};
 use super::direct::DirectFailure;
-use super::event::{Event, WhyClosed};
+use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::links::{InUse, Link};
+use super::rows::WhyClosed;
 use super::{contacts, direct, peer_links};
 use crate::clock::now_millis;
 use crate::protocol::exclusive::{Answered, Ended, Engaged, Engagement, Heard, Opening};

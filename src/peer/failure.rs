@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::database::DatabaseError;
+use crate::storage::folder_shares::FolderError;
 use crate::storage::partial_file::ReceiveError;
 use crate::storage::profile::ProfileError;
 use crate::storage::shares::ShareError;
+use crate::storage::walk::WalkError;
 use crate::transport::connection::TransportError;
 use crate::wire::ids::PeerName;
 use crate::wire::refusal::Refusal;
@@ -148,6 +150,7 @@ fn kind_of(refusal: Refusal) -> FailureKind {
         | Refusal::TooManyAsk
         | Refusal::Busy => FailureKind::Quota,
         Refusal::Offline => FailureKind::Offline,
+        Refusal::Withdrawn => FailureKind::Declined,
         Refusal::NotAccepted | Refusal::NoConsent | Refusal::YouBlock => FailureKind::NotAccepted,
         Refusal::Storage => FailureKind::Disk,
         Refusal::FileChanged => FailureKind::Integrity,
@@ -189,6 +192,21 @@ impl From<ShareError> for Failure {
     }
 }
 
+impl From<FolderError> for Failure {
+    fn from(error: FolderError) -> Self {
+        let text = error.to_string();
+        match error {
+            FolderError::Walk(WalkError::Glob { .. }) => Self::new(FailureKind::Usage, text),
+            FolderError::Walk(WalkError::TooMany(_)) | FolderError::Entry(..) | FolderError::Manifest(..) => {
+                Self::new(FailureKind::Quota, text)
+            }
+            FolderError::Walk(WalkError::Read { .. }) | FolderError::Write { .. } => Self::new(FailureKind::Disk, text),
+            FolderError::Share(error) => error.into(),
+            FolderError::Database(error) => error.into(),
+        }
+    }
+}
+
 impl From<ReceiveError> for Failure {
     fn from(error: ReceiveError) -> Self {
         let failure = Self::new(FailureKind::Disk, error.to_string());
@@ -203,6 +221,17 @@ impl From<ReceiveError> for Failure {
             ReceiveError::NoFolder(_) => {
                 Self { kind: FailureKind::Usage, ..failure.hint("make it first, or name another one") }
             }
+            ReceiveError::InTheWay { .. } => {
+                Self { kind: FailureKind::Other, ..failure.hint("move it away, or receive into another folder") }
+            }
+            ReceiveError::NoSpace { .. } => failure.hint("free some space, or receive into another folder"),
+            ReceiveError::PartRemoved(_) => {
+                Self { kind: FailureKind::Other, ..failure.hint("the same command begins again") }
+            }
+            ReceiveError::PartTouched(_) => Self {
+                kind: FailureKind::Partial,
+                ..failure.hint("the same command looks what is right of it, and fetches the rest again")
+            },
             ReceiveError::InUse(_) => Self { kind: FailureKind::Other, ..failure },
             ReceiveError::Write { source, .. } if is_disk_full(&source) => {
                 failure.hint("free some space: the same command then goes on from where it stopped")

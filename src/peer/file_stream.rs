@@ -1,11 +1,15 @@
 //! One stream that brings a part of a file: the request, its answer, then chunks read as groups of payload bytes. Notices
 //! when its link falls silent, and when there is a better one.
 
-use std::future::Future;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
+use tokio::task::coop::consume_budget;
 
 use super::context::Context;
 use super::failure::Failure;
@@ -28,6 +32,9 @@ const SILENT_AFTER: Duration = Duration::from_millis(200);
 /// After so many times that long, when there is no other link, one is made.
 const SILENT_ALONE: u32 = 3;
 
+/// Pieces that are taken from a stream at a time: one for each packet, so with large packets not much less than a group.
+const PIECES_MAX: usize = 32;
+
 /// Why a transfer stopped; each becomes a sentence that names the other side.
 #[derive(Debug)]
 pub(super) enum Stopped {
@@ -37,6 +44,11 @@ pub(super) enum Stopped {
     Refused(Refusal),
     Violation(ChunkViolation),
     WrongBytes,
+    /// It is larger than whoever asked can hold.
+    TooLarge {
+        size: u64,
+        bytes_max: u64,
+    },
     Here(Failure),
 }
 
@@ -64,15 +76,23 @@ pub(super) struct Source<'a> {
     pub(super) context: &'a Context,
     pub(super) link: &'a InUse,
     pub(super) digest: FileDigest,
+    /// Whether nobody wants the rest when a stream is left; else that is asked for elsewhere.
+    pub(super) is_cancelled: &'a AtomicBool,
 }
 
 impl Source<'_> {
     /// Waits for something from the other side. When nothing at all comes over the link, and there is another one, that
     /// one is better.
     async fn hear<T>(&self, heard: impl Future<Output = Result<T, TransportError>>) -> Result<T, Stopped> {
-        let Self { context, link, digest } = *self;
+        let Self { context, link, digest, .. } = *self;
         let mut silent = 0;
         let mut heard = pin!(heard);
+        // While bytes flow there is mostly something already: then nobody looks at clock and connection. Other transfers have
+        // their turn all the same.
+        consume_budget().await;
+        if let Poll::Ready(heard) = poll_fn(|cx| Poll::Ready(heard.as_mut().poll(cx))).await {
+            return Ok(heard?);
+        }
         let deadline = Instant::now() + PROGRESS_DEADLINE;
         while Instant::now() < deadline {
             let before = link.connection.datagrams_received();
@@ -87,7 +107,10 @@ impl Source<'_> {
             silent += 1;
             if context.links.has_other(link) {
                 tracing::debug!(name = %link.name, path = ?link.path, "silent");
-                link.note_silence(before);
+                // A link that a better one has superseded may well be starved by that: it is still the way out when that breaks.
+                if context.links.is_best(link) {
+                    link.note_silence(before);
+                }
                 return Err(Stopped::Moves);
             }
             if silent >= SILENT_ALONE {
@@ -105,41 +128,61 @@ pub(super) struct ChunkSource<'a> {
     decoder: Decoder,
     /// Bytes that came and are not decoded yet.
     input: Bytes,
+    /// What came after these.
+    waiting: VecDeque<Bytes>,
     has_ended: bool,
 }
 
 impl Drop for ChunkSource<'_> {
-    /// Tells the owner to stop: the link lives on, so nothing else does. Whether the rest is asked for over a better one.
+    /// Tells the owner to stop: the link lives on, so nothing else does. Whether the rest is asked for elsewhere.
     fn drop(&mut self) {
-        let Source { context, link, .. } = self.source;
         if !self.has_ended {
-            let moves = context.links.has_better(link);
-            self.stream.abort(if moves { CloseCode::Duplicate } else { CloseCode::Cancelled });
+            let is_cancelled = self.source.is_cancelled.load(Ordering::Relaxed);
+            self.stream.abort(if is_cancelled { CloseCode::Cancelled } else { CloseCode::Duplicate });
         }
     }
 }
 
 impl<'a> ChunkSource<'a> {
-    /// Asks for a part of the source's file, whose whole size the answer says.
+    /// Asks for a part of the source's file, and takes its answer: the size of the whole file.
     pub(super) async fn open(source: Source<'a>, part: FetchPart) -> Result<(Self, u64), Stopped> {
+        let mut asked = Self::ask(source, part).await?;
+        let size = asked.answer().await?;
+        Ok((asked, size))
+    }
+
+    /// Asks for a part of the source's file. The answer is to be taken before anything else.
+    pub(super) async fn ask(source: Source<'a>, part: FetchPart) -> Result<Self, Stopped> {
         let mut stream = source.link.connection.open_stream().await?;
         let request = PeerRequest::Fetch(Fetch { digest: source.digest, part });
         stream.write_frame(&request).await?;
         stream.finish();
-        let answer = source.hear(stream.read_frame::<FetchAnswer>()).await?;
-        let reply = answer.map_err(Stopped::Refused)?;
-        let opened = Self { source, stream, decoder: Decoder::default(), input: Bytes::new(), has_ended: false };
-        Ok((opened, reply.size.bytes()))
+        let (decoder, input, waiting) = (Decoder::default(), Bytes::new(), VecDeque::with_capacity(PIECES_MAX));
+        Ok(Self { source, stream, decoder, input, waiting, has_ended: false })
+    }
+
+    /// Takes the answer: the size of the whole file.
+    pub(super) async fn answer(&mut self) -> Result<u64, Stopped> {
+        let answer = self.source.hear(self.stream.read_frame::<FetchAnswer>()).await?;
+        Ok(answer.map_err(Stopped::Refused)?.size.bytes())
+    }
+
+    /// Leaves what is still to come: it comes from elsewhere.
+    pub(super) fn leave(mut self) {
+        self.has_ended = true;
+        self.stream.abort(CloseCode::Duplicate);
     }
 
     /// Appends the next group's bytes.
     pub(super) async fn next_group(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<(), Stopped> {
+        // What is not read is not sent.
+        self.source.context.limits.download.take(bytes as u64).await;
         self.decoder.expect_group(bytes);
         loop {
             let mut rest: &[u8] = &self.input;
             let step = self.decoder.decode(&mut rest, out)?;
             let used = self.input.len() - rest.len();
-            self.input = self.input.split_off(used);
+            self.input.advance(used);
             match step {
                 Step::GroupComplete => return Ok(()),
                 Step::RefusalFollows => return Err(self.refusal().await?),
@@ -153,6 +196,9 @@ impl<'a> ChunkSource<'a> {
         loop {
             let mut rest: &[u8] = &self.input;
             if self.decoder.expect_end(&mut rest)?.is_some() {
+                if !self.waiting.is_empty() {
+                    return Err(ChunkViolation::AfterEnd.into());
+                }
                 return match self.stream.expect_end().await {
                     Err(TransportError::BadFrame(_)) => Err(ChunkViolation::AfterEnd.into()),
                     ended => {
@@ -177,13 +223,13 @@ impl<'a> ChunkSource<'a> {
     }
 
     async fn read_more(&mut self) -> Result<(), Stopped> {
-        match self.source.hear(self.stream.read()).await? {
-            Some(bytes) => {
-                self.input = bytes;
-                Ok(())
-            }
-            None => Err(TransportError::Truncated.into()),
+        if self.waiting.is_empty() {
+            let mut pieces = [const { Bytes::new() }; PIECES_MAX];
+            let count = self.source.hear(self.stream.read_pieces(&mut pieces)).await?;
+            self.waiting.extend(pieces.into_iter().take(count.unwrap_or(0)));
         }
+        self.input = self.waiting.pop_front().ok_or(TransportError::Truncated)?;
+        Ok(())
     }
 }
 

@@ -11,6 +11,8 @@ use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use crate::storage::history::Before;
 use crate::storage::partial_file::Collision;
+use crate::storage::receive_tree::Executable;
+use crate::storage::walk::Filter;
 use crate::wire::ids::{FileDigest, FileName, MessageId, Password, PeerName};
 use crate::wire::people::{Audience, Presence};
 use crate::wire::profile::{DisplayName, FieldLabel, FieldValue, ProfileInfo};
@@ -43,13 +45,17 @@ pub enum Command {
         /// The text; empty finds all.
         pattern: String,
     },
-    /// Publishes a file to everyone. Row: [`Event::Shared`].
+    /// Publishes a file or folder to everyone. Rows: [`Event::Skipped`] for what of a folder cannot be shared, then
+    /// [`Event::Shared`].
     Share {
         /// Which.
         path: PathBuf,
         /// Whether it is served through the relay only, so that nobody learns where this peer is.
         #[serde(default)]
         hides_address: bool,
+        /// What of a folder is left out.
+        #[serde(default)]
+        filter: Filter,
     },
     /// Takes a published file back. Row: [`Event::Unshared`].
     Unshare {
@@ -66,7 +72,7 @@ pub enum Command {
         /// What.
         text: String,
     },
-    /// Offers a file. Rows: [`Event::Legacy`] when it is for an older program, [`Event::Offered`], and with `wait` [`Event::Sent`] or [`Event::OfferDeclined`].
+    /// Offers a file or folder. Rows: [`Event::Skipped`], [`Event::Legacy`] when it is for an older program, [`Event::Offered`], and with `wait` [`Event::Sent`] or [`Event::OfferDeclined`].
     Send {
         /// To whom.
         to: PeerName,
@@ -74,8 +80,13 @@ pub enum Command {
         path: PathBuf,
         /// Whether the command ends only when the other side has it or declines.
         wait: bool,
+        /// What of a folder is left out.
+        #[serde(default)]
+        filter: Filter,
     },
-    /// Fetches a file. Row: [`Event::Received`].
+    /// Fetches a file or folder. Row: [`Event::Received`]; before it an [`Event::Transfer`] each time when it has to wait. A
+    /// resident peer goes on with it when this command has ended with [`FailureKind::Partial`], and when it is started
+    /// again.
     Get {
         /// Which.
         source: Source,
@@ -83,10 +94,23 @@ pub enum Command {
         folder: PathBuf,
         /// What to do when there is a file of that name.
         collision: Collision,
+        /// Whether files of a folder may be executed that may be at their owner's.
+        #[serde(default)]
+        executable: Executable,
+        /// Whether it is given up when it stops, so that nothing of it stays.
+        #[serde(default)]
+        once: bool,
     },
-    /// The offers that wait for an answer. Rows: [`Event::Offer`].
+    /// Limits how fast files go and come, each way, all together; or ends that. Row: [`Event::Limit`].
+    SetLimit {
+        /// Bytes in a second.
+        bytes_per_second: Option<u64>,
+    },
+    /// What limit there is. Row: [`Event::Limit`].
+    Limit,
+    /// The offers that wait for an answer. Rows: [`Event::Offer`], then [`Event::OpenOffer`] for those of this account.
     Offers,
-    /// Fetches an offered file. Row: [`Event::Received`].
+    /// Fetches an offered file, now or when whoever offers it is back. Rows as of [`Command::Get`].
     Accept {
         /// The offer's id, its beginning, or the name of who offers; the only one when it is empty.
         offer: String,
@@ -94,6 +118,9 @@ pub enum Command {
         folder: PathBuf,
         /// What to do when there is a file of that name.
         collision: Collision,
+        /// Whether files of a folder may be executed that may be at their owner's.
+        #[serde(default)]
+        executable: Executable,
     },
     /// What was said, oldest first. Rows: [`Event::History`].
     History {
@@ -229,6 +256,40 @@ pub enum Command {
         /// As in [`Command::Accept`].
         offer: String,
     },
+    /// Takes a friend's offers from now on without asking. Row: [`Event::Welcome`].
+    Welcome {
+        /// Whose.
+        name: PeerName,
+        /// Those of at most so many bytes.
+        bytes_max: u64,
+        /// Into which folder.
+        folder: PathBuf,
+    },
+    /// Asks about a friend's offers again. Row: [`Event::Unwelcome`].
+    Unwelcome {
+        /// Whose.
+        name: PeerName,
+    },
+    /// Whose offers are taken without asking. Rows: [`Event::Welcome`].
+    Welcomes,
+    /// What is on its way to and from this peer. Rows: [`Event::Transfer`].
+    Transfers,
+    /// Ends a transfer, and what has come of it is removed; or takes an offer of this account back. Row:
+    /// [`Event::Transfer`].
+    Cancel {
+        /// The beginning of its id, or the name of the file; the only transfer when it is empty.
+        which: String,
+    },
+    /// Lets what comes here wait until it is resumed. Row: [`Event::Transfer`].
+    Pause {
+        /// As in [`Command::Cancel`].
+        which: String,
+    },
+    /// Goes on with what was paused, has failed or waits. Rows as of [`Command::Get`].
+    Resume {
+        /// As in [`Command::Cancel`].
+        which: String,
+    },
     /// Makes an invitation for a new account. Row: [`Event::Invited`].
     Invite {
         /// The name that the link proposes.
@@ -338,6 +399,14 @@ impl PeerHandle {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.context.events.subscribe()
+    }
+
+    /// Limits how fast files go and come, each way, before anything moves; later there is [`Command::SetLimit`].
+    ///
+    /// # Errors
+    /// A [`Failure`] when nothing would come at that rate.
+    pub fn set_limit(&self, bytes_per_second: Option<u64>) -> Result<(), Failure> {
+        self.context.limits.set(bytes_per_second)
     }
 
     /// Gives a command; the last event that comes back is [`Event::Done`] or [`Event::Failed`].

@@ -135,7 +135,9 @@ fn row_of(own: &PeerName, Entry { with, message, fate }: Entry, legacy: bool) ->
         Body::Offer(offered) => {
             (name, size, digest) = (Some(offered.name), Some(offered.size.bytes()), Some(offered.digest));
         }
-        Body::OfferDeclined { offer: declined, name: of } => (offer, name) = (Some(declined), Some(of)),
+        Body::OfferDeclined { offer: meant, name: of } | Body::OfferWithdrawn { offer: meant, name: of } => {
+            (offer, name) = (Some(meant), Some(of));
+        }
     }
     HistoryRow {
         direction,
@@ -175,7 +177,11 @@ pub(super) async fn inbox(context: &Context, rows: &Rows) -> Result<(), Failure>
     }
     let mut listed = HashSet::new();
     for (event, is_perhaps_shown) in inbox::not_shown(context).await? {
-        let (Event::Message { id, .. } | Event::Offer { id, .. } | Event::OfferDeclined { id, .. }) = event else {
+        let (Event::Message { id, .. }
+        | Event::Offer { id, .. }
+        | Event::OfferDeclined { id, .. }
+        | Event::OfferWithdrawn { id, .. }) = event
+        else {
             continue;
         };
         if !messages::begin_showing(context.database(), id).await? {

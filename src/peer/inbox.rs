@@ -19,7 +19,7 @@ use crate::storage::{self, offers, prekeys, shares};
 use crate::wire::directory::{PushAnswer, PushReply};
 use crate::wire::ids::{PeerKey, PeerName};
 use crate::wire::limits::{GAP_HELD, OPEN_OFFERS_MAX};
-use crate::wire::message::{Body, Delivery, InnerMessage, ReceiptKind, SignedReceipt};
+use crate::wire::message::{Body, Delivery, InnerMessage, Offer, ReceiptKind, SignedReceipt};
 use crate::wire::refusal::Refusal;
 use crate::wire::transfer::MessageAnswer;
 
@@ -157,10 +157,24 @@ async fn show(context: &Context, from: &PeerName, legacy: bool, released: Releas
         context.tell(Event::Missing { from: from.clone(), first, last });
     }
     for incoming in released.messages {
-        if let Body::OfferDeclined { offer, .. } = incoming.message.body {
-            shares::remove_offered(context.database(), offer, incoming.message.sender).await?;
+        let sender = incoming.message.sender;
+        match &incoming.message.body {
+            Body::Text(_) | Body::Offer(_) => {}
+            Body::OfferDeclined { offer, .. } => {
+                shares::remove_offered(context.database(), *offer, sender).await?;
+            }
+            Body::OfferWithdrawn { offer, .. } => context.traffic.withdrawn(*offer, from.clone()).await?,
         }
+        let offered = match &incoming.message.body {
+            Body::Offer(offer) => Some((incoming.message.id, offer.clone())),
+            Body::Text(_) | Body::OfferDeclined { .. } | Body::OfferWithdrawn { .. } => None,
+        };
         context.tell(event_of(incoming, legacy));
+        if let Some((id, offer)) = offered
+            && let Err(failure) = super::offers::take_if_welcome(context, from, sender, id, offer).await
+        {
+            tracing::warn!(%from, %failure, "an offer was not taken without asking");
+        }
     }
     Ok(())
 }
@@ -222,9 +236,11 @@ fn event_of(Incoming { from, message }: Incoming, legacy: bool) -> Event {
     match message.body {
         Body::Text(text) => Event::Message { from, id, sent_at, text: text.as_str().to_owned(), legacy },
         Body::Offer(offer) => {
-            Event::Offer { from, id, name: offer.name, size: offer.size.bytes(), digest: offer.digest, legacy }
+            let Offer { name, size, digest, kind } = offer;
+            Event::Offer { from, id, name, size: size.bytes(), digest, files: kind.files(), legacy }
         }
         Body::OfferDeclined { offer, name } => Event::OfferDeclined { by: from, id, offer, name },
+        Body::OfferWithdrawn { offer, name } => Event::OfferWithdrawn { from, id, offer, name },
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Link {
     pub(super) path: Path,
     /// For file streams that this side opens.
     pub(super) fetches: Semaphore,
+    /// Held by the one of its file streams that waits for the limit: whoever fetches over several gets no more for it.
+    pub(super) turn: tokio::sync::Mutex<()>,
     usage: watch::Sender<Usage>,
     /// How many datagrams had come when it was found to be silent; [`NOT_SILENT`] when it was not.
     silent_at: AtomicU64,
@@ -141,7 +143,8 @@ impl Link {
         (!self.is_silent(), self.path == Path::Direct)
     }
 
-    fn is_usable(&self) -> bool {
+    /// Whether it takes requests of ours.
+    pub(super) fn is_usable(&self) -> bool {
         !self.usage().is_replaced && self.connection.is_open()
     }
 
@@ -205,9 +208,9 @@ impl Links {
         best(&self.lock(), key).map(Link::in_use)
     }
 
-    /// Whether there is a better link to the same key.
-    pub(super) fn has_better(&self, link: &Link) -> bool {
-        best(&self.lock(), link.key).is_some_and(|best| !link.is_usable() || best.rank() > link.rank())
+    /// Whether a link is the one that is used for new requests.
+    pub(super) fn is_best(&self, link: &Link) -> bool {
+        best(&self.lock(), link.key).is_some_and(|best| std::ptr::eq(&**best, link))
     }
 
     /// Whether there is another usable link to the same key from which something comes.
@@ -234,6 +237,11 @@ impl Links {
         all
     }
 
+    /// The connections of all links that are there, whether they take requests of ours or not.
+    pub(super) fn connections(&self) -> Vec<Connection> {
+        self.lock().iter().map(|link| link.connection.clone()).collect()
+    }
+
     /// Adds a link, whose key was proven, in place of earlier ones of that path to that key. `None` when too many others
     /// are in use.
     pub(super) fn add(&self, name: PeerName, key: PeerKey, connection: Connection, path: Path) -> Option<Arc<Link>> {
@@ -258,6 +266,7 @@ impl Links {
             connection,
             path,
             fetches: Semaphore::new(FETCHES_PER_LINK_MAX),
+            turn: tokio::sync::Mutex::default(),
             usage: watch::Sender::default(),
             silent_at: AtomicU64::new(NOT_SILENT),
             why_relayed: watch::Sender::default(),

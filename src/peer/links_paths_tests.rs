@@ -7,6 +7,7 @@ use super::*;
 use crate::peer::path::PathKind;
 use crate::seal::digest::HashTree;
 use crate::transport::stream::Stream;
+use crate::wire::catalog::EntryKind;
 use crate::wire::chunk;
 use crate::wire::ids::{FileSize, Ticket};
 use crate::wire::rendezvous::WhyRelayed;
@@ -104,7 +105,6 @@ async fn a_direct_link_is_preferred_while_anything_comes_over_it() {
     let (way, relay) = (Detour::to(&bob).await, Detour::to(&bob).await);
     let (direct, relayed) = alice.link_both_ways(&bob, &way, &relay).await;
     assert_eq!((alice.path_to(&bob), bob.path_to(&alice)), (Some(Path::Direct), Some(Path::Direct)));
-    assert!(alice.context.links.has_better(&relayed) && !alice.context.links.has_better(&direct));
     assert!(alice.context.links.has_other(&direct) && alice.context.links.has_other(&relayed));
 
     way.block();
@@ -116,7 +116,7 @@ async fn a_direct_link_is_preferred_while_anything_comes_over_it() {
         }
     })
     .await;
-    assert!(alice.context.links.has_better(&direct) && !alice.context.links.has_better(&relayed));
+    assert_eq!(alice.path_to(&bob), Some(Path::Relayed));
     assert!(!alice.context.links.has_other(&relayed), "nothing comes over it");
     assert!(direct.connection.is_open());
     direct::deliver(&alice.context, &alice.message(&bob, 1), LONG).await.unwrap();
@@ -124,7 +124,6 @@ async fn a_direct_link_is_preferred_while_anything_comes_over_it() {
     way.unblock();
     direct::deliver(&bob.context, &bob.message(&alice, 1), LONG).await.unwrap();
     alice.until_path(&bob, Path::Direct).await;
-    assert!(alice.context.links.has_better(&relayed));
 }
 
 #[tokio::test]
@@ -216,13 +215,21 @@ impl Served {
         Self { content, digest, tree: tree.to_bytes() }
     }
 
-    /// Takes the next request for a part, which must be this one, and says yes to it.
-    async fn asked_for(&self, connection: &Connection, part: FetchPart) -> Stream {
+    /// Takes the next request for a part, and says yes to it.
+    async fn asked(&self, connection: &Connection) -> (Stream, FetchPart) {
         let mut stream = in_time(connection.accept_stream()).await.unwrap();
         let request: PeerRequest = in_time(stream.read_frame()).await.unwrap();
-        assert_eq!(request, PeerRequest::Fetch(Fetch { digest: self.digest, part }));
+        let PeerRequest::Fetch(Fetch { digest, part }) = request else { panic!("{request:?}") };
+        assert_eq!(digest, self.digest);
         let size = FileSize::try_from(self.content.len() as u64).unwrap();
         stream.write_frame::<FetchAnswer>(&Ok(FetchReply { size })).await.unwrap();
+        (stream, part)
+    }
+
+    /// Takes the next request for a part, which must be this one.
+    async fn asked_for(&self, connection: &Connection, part: FetchPart) -> Stream {
+        let (stream, asked) = self.asked(connection).await;
+        assert_eq!(asked, part);
         stream
     }
 
@@ -243,43 +250,96 @@ impl Served {
         chunks
     }
 
-    /// Serves the rest of the file, and is told that it is complete.
-    async fn serve_to_the_end(&self, connection: &Connection, first: usize) {
-        let groups = self.content.len() / GROUP;
-        let part = FetchPart::Groups { first: first as u64, count: (groups - first) as u64 };
-        let mut stream = self.asked_for(connection, part).await;
-        let mut chunks = self.chunks(first, groups);
-        chunks.push(chunk::END);
-        stream.write(chunks.into()).await.unwrap();
-        stream.finish();
-        let mut stream = in_time(connection.accept_stream()).await.unwrap();
-        assert_eq!(stream.read_frame::<PeerRequest>().await.unwrap(), PeerRequest::Received { digest: self.digest });
-        stream.answer(&ReceivedAnswer::Ok(())).await;
+    /// A direct link has come beside the one over which everything was asked for, and `sent` groups were sent: the old
+    /// one brings what was on its way, the new one the rest, and nothing is asked for twice.
+    async fn hand_over(&self, to: &Side, old: Stream, links: [&Connection; 2], sent: usize) {
+        tokio::select! {
+            never = self.chatter(links[0]) => match never {},
+            never = self.chatter(links[1]) => match never {},
+            () = self.hand_over_to(to, old, links[1], sent) => {}
+        }
     }
 
-    /// Waits until so many groups of the copy are on the other side's disk, and no more.
-    async fn are_written(&self, by: &Side, groups: usize) {
+    async fn hand_over_to(&self, to: &Side, mut old: Stream, direct: &Connection, sent: usize) {
+        let groups = self.content.len() / GROUP;
+        let (mut new, part) = self.asked(direct).await;
+        let FetchPart::Groups { first, count } = part else { panic!("{part:?}") };
+        let first = usize::try_from(first).unwrap();
+        assert!(sent <= first && first + 2 < groups && count == (groups - first) as u64, "{part:?}");
+        new.write(self.chunks(first, first + 2).into()).await.unwrap();
+        self.are_written(to, sent, first..first + 2).await;
+        // The new link has shown that it works; so the old one is asked for nothing more when it has brought this.
+        old.write(self.chunks(sent, first).into()).await.unwrap();
+        self.are_written(to, first + 2, 0..0).await;
+        let stopped = in_time(async {
+            loop {
+                if let Err(error) = old.write(vec![0; 1_000].into()).await {
+                    return error;
+                }
+            }
+        });
+        let stopped = stopped.await;
+        assert!(matches!(stopped, TransportError::Reset(CloseCode::Duplicate)), "{stopped}");
+        let mut chunks = self.chunks(first + 2, groups);
+        chunks.push(chunk::END);
+        new.write(chunks.into()).await.unwrap();
+        new.finish();
+        let mut told = in_time(direct.accept_stream()).await.unwrap();
+        assert_eq!(told.read_frame::<PeerRequest>().await.unwrap(), PeerRequest::Received { digest: self.digest });
+        told.answer(&ReceivedAnswer::Ok(())).await;
+    }
+
+    /// Waits until so many groups of the copy and some further ones are on the other side's disk, and no others.
+    async fn are_written(&self, by: &Side, groups: usize, further: std::ops::Range<usize>) {
         let part = by.folder.path().join(".copy.qpart");
-        let (digest, _) = HashTree::of_reader(&mut &self.content[..groups * GROUP], &mut |_| {}).unwrap();
+        let places = [0..groups * GROUP, further.start * GROUP..further.end * GROUP];
         in_time(async {
-            while !HashedFile::hash(&part, &mut |_| {}).is_ok_and(|file| file.digest == digest) {
+            loop {
+                let (part, places, content) = (part.clone(), places.clone(), self.content.clone());
+                // Elsewhere, so that nothing seems silent meanwhile.
+                let is_written = tokio::task::spawn_blocking(move || {
+                    let Ok(found) = HashedFile::hash(&part, &mut |_| {}) else { return false };
+                    let mut expected = vec![0; usize::try_from(found.size.bytes()).unwrap()];
+                    for bytes in places {
+                        let Some(place) = expected.get_mut(bytes.clone()) else { return false };
+                        place.copy_from_slice(&content[bytes]);
+                    }
+                    found.digest == HashTree::of_reader(&mut &*expected, &mut |_| {}).unwrap().0
+                });
+                if is_written.await.unwrap() {
+                    return;
+                }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await;
+    }
+
+    /// Keeps a connection from seeming silent.
+    async fn chatter(&self, connection: &Connection) -> std::convert::Infallible {
+        loop {
+            let asked: Result<ReceivedAnswer, _> =
+                connection.request(&PeerRequest::Received { digest: self.digest }).await;
+            assert!(!matches!(asked, Ok(Ok(()))), "she shares nothing");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
 /// What becomes of a fetch: the file's digest, the way of its first group and that of its last.
 async fn fetched(alice: &Side, bob: &Side, file: &Served) -> (FileDigest, Option<PathKind>, PathKind) {
     let wanted = Wanted {
-        from: bob.context.account.name.clone(),
-        key: bob.key(),
+        sources: vec![Provider { name: bob.context.account.name.clone(), key: bob.key() }],
+        others: Others::Unasked,
         name: FileName::parse("copy").unwrap(),
         size: file.content.len() as u64,
         digest: file.digest,
-        folder: alice.folder.path().to_owned(),
-        collision: Collision::Refuse,
+        kind: EntryKind::File,
+        into: Destination {
+            folder: alice.folder.path().to_owned(),
+            collision: Collision::Refuse,
+            executable: Executable::Never,
+        },
     };
     let (rows, _unread) = mpsc::channel(1);
     match in_time(download::fetch(&alice.context, wanted, rows)).await.unwrap() {
@@ -292,36 +352,26 @@ async fn fetched(alice: &Side, bob: &Side, file: &Served) -> (FileDigest, Option
 }
 
 #[tokio::test]
-async fn a_transfer_moves_to_a_better_link_between_two_groups() {
+async fn a_transfer_moves_to_a_better_link_and_throws_nothing_away() {
     let (alice, bob) = (Side::new("alice").with_session().await, Side::new("bob"));
     let relay = Detour::to(&alice).await;
     let relayed = bob.dial_relayed(&alice, &relay).await;
-    let file = Served::of_groups(5);
+    let file = Served::of_groups(24);
     let serving = async {
         file.serve_tree(&relayed).await;
-        let mut stream = file.asked_for(&relayed, FetchPart::Groups { first: 0, count: 5 }).await;
+        let mut stream = file.asked_for(&relayed, FetchPart::Groups { first: 0, count: 24 }).await;
         let mut chunks = file.chunks(0, 2);
         let rest = chunks.split_off(chunks.len() - 100_000);
         stream.write(chunks.into()).await.unwrap();
-        file.are_written(&alice, 1).await;
+        file.are_written(&alice, 1, 0..0).await;
         let direct = bob.dial(&alice).await;
         assert_eq!(alice.path_to(&bob), Some(Path::Direct));
         stream.write(rest.into()).await.unwrap();
-        // The second group is finished where it was begun, and nothing is asked for again.
-        file.serve_to_the_end(&direct, 2).await;
-        let stopped = in_time(async {
-            loop {
-                if let Err(error) = stream.write(vec![0; 1_000].into()).await {
-                    return error;
-                }
-            }
-        });
-        let stopped = stopped.await;
-        assert!(matches!(stopped, TransportError::Reset(CloseCode::Duplicate)), "{stopped}");
+        file.hand_over(&alice, stream, [&relayed, &direct], 2).await;
         assert!(relayed.is_open(), "the relayed link stands by");
         direct
     };
-    let (received, _direct) = tokio::join!(fetched(&alice, &bob, &file), serving);
+    let (received, _direct) = tokio::join!(fetched(&alice, &bob, &file), in_time(serving));
     assert_eq!(received, (file.digest, Some(PathKind::Relay), PathKind::Direct));
 }
 
@@ -331,21 +381,21 @@ async fn a_transfer_whose_link_falls_silent_goes_on_over_another_and_comes_back(
     let (way, relay) = (Detour::to(&alice).await, Detour::to(&alice).await);
     let direct = bob.dial_at(way.address, &alice).await;
     let relayed = bob.dial_relayed(&alice, &relay).await;
-    let file = Served::of_groups(7);
+    let file = Served::of_groups(24);
     let serving = async {
         file.serve_tree(&direct).await;
-        let mut stuck = file.asked_for(&direct, FetchPart::Groups { first: 0, count: 7 }).await;
+        let mut stuck = file.asked_for(&direct, FetchPart::Groups { first: 0, count: 24 }).await;
         let mut chunks = file.chunks(0, 3);
         let rest = chunks.split_off(chunks.len() - 100_000);
         stuck.write(chunks.into()).await.unwrap();
-        file.are_written(&alice, 2).await;
+        file.are_written(&alice, 2, 0..0).await;
         way.block();
 
         // What is verified is not asked for again.
-        let mut stream = file.asked_for(&relayed, FetchPart::Groups { first: 2, count: 5 }).await;
+        let mut stream = file.asked_for(&relayed, FetchPart::Groups { first: 2, count: 22 }).await;
         assert_eq!(alice.path_to(&bob), Some(Path::Relayed));
         stream.write(file.chunks(2, 4).into()).await.unwrap();
-        file.are_written(&alice, 4).await;
+        file.are_written(&alice, 4, 0..0).await;
         way.unblock();
         stuck.write(rest.into()).await.unwrap();
         // Something keeps coming, so that it is not this link that seems silent.
@@ -356,7 +406,7 @@ async fn a_transfer_whose_link_falls_silent_goes_on_over_another_and_comes_back(
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         stream.write(fifth.into()).await.unwrap();
-        file.serve_to_the_end(&direct, 5).await;
+        file.hand_over(&alice, stream, [&relayed, &direct], 5).await;
     };
     let (received, ()) = tokio::join!(fetched(&alice, &bob, &file), in_time(serving));
     assert_eq!(received, (file.digest, Some(PathKind::Direct), PathKind::Direct));

@@ -16,8 +16,9 @@ use crate::peer::contacts;
 use crate::peer::context::{Account, Context};
 use crate::peer::direct::{self, DirectFailure};
 use crate::peer::directory_link::DirectoryAddress;
-use crate::peer::download::{self, Wanted};
-use crate::peer::event::{Event, WhyClosed};
+use crate::peer::download::{self, Destination, Others, Provider, Wanted};
+use crate::peer::event::Event;
+use crate::peer::rows::WhyClosed;
 use crate::peer::{exclusive, peer_links, rendezvous};
 use crate::protocol::rendezvous::Side as DialSide;
 use crate::seal::envelope::sign_message;
@@ -26,12 +27,14 @@ use crate::seal::random::{self, OsRandom};
 use crate::seal::receipt;
 use crate::storage::partial_file::Collision;
 use crate::storage::profile::{Home, Profile};
+use crate::storage::receive_tree::Executable;
 use crate::storage::shares::{self, Audience, HashedFile, SharedFile};
 use crate::transport::connection::TransportError;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::tuning::{HANDSHAKE_DEADLINE, Network};
 use crate::transport::verify::AnnouncedDials;
 use crate::wire::account::LoginKind;
+use crate::wire::catalog::EntryKind;
 use crate::wire::ids::{DialId, DirectoryFingerprint, FileDigest, FileName, MessageId};
 use crate::wire::limits::{LINK_IDLE, RECEIPTS_PER_FRAME_MAX};
 use crate::wire::message::{Body, InnerMessage, Receipt, ReceiptKind, SignedReceipt, Text};
@@ -103,12 +106,15 @@ impl Side {
             links,
             meetings: Default::default(),
             observations: Default::default(),
+            traffic: crate::peer::transfers::Transfers::new().0,
             transfers,
             uploads: Semaphore::new(64),
+            limits: Default::default(),
             following: Default::default(),
             heard: Default::default(),
             asking: crate::peer::consent::Asking::default(),
             exclusives: exclusive::Exclusives::default(),
+            sharing: Default::default(),
             key_requests: Mutex::default(),
             blocks: Default::default(),
             friends: Default::default(),
@@ -212,7 +218,7 @@ impl Side {
         let name = FileName::parse(name).unwrap();
         shares::put(
             self.context.database(),
-            SharedFile { name, audience: Audience::Everyone { hides_address: false }, file },
+            SharedFile { name, audience: Audience::Everyone { hides_address: false }, file, folder: None },
         )
         .await
         .unwrap();
@@ -223,13 +229,17 @@ impl Side {
     /// link only.
     async fn fetch(&self, from: &Self, name: &str, size: usize, digest: FileDigest) -> FileDigest {
         let wanted = Wanted {
-            from: from.context.account.name.clone(),
-            key: from.key(),
+            sources: vec![Provider { name: from.context.account.name.clone(), key: from.key() }],
+            others: Others::Unasked,
             name: FileName::parse(name).unwrap(),
             size: size as u64,
             digest,
-            folder: self.folder.path().to_owned(),
-            collision: Collision::Refuse,
+            kind: EntryKind::File,
+            into: Destination {
+                folder: self.folder.path().to_owned(),
+                collision: Collision::Refuse,
+                executable: Executable::Never,
+            },
         };
         let (rows, _unread) = mpsc::channel(1);
         match in_time(download::fetch(&self.context, wanted, rows)).await.unwrap() {
@@ -312,6 +322,23 @@ async fn many_files_both_ways_and_messages_share_one_link() {
     tokio::join!(fetches, messages);
     assert!(connection.is_open());
     assert_eq!(alice.context.links.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn something_small_is_fetched_into_memory_and_nothing_larger_than_that() {
+    let (alice, bob) = (Side::new("alice"), Side::new("bob"));
+    alice.link(&bob).await;
+    let from = Provider { name: bob.context.account.name.clone(), key: bob.key() };
+    for size in [0, 1, 262_144, 600_000] {
+        let content = vec![7; size];
+        let digest = bob.share("small", &content).await;
+        let fetch = |bytes_max| download::blob::fetch_blob(&alice.context, &from, digest, bytes_max);
+        assert!(in_time(fetch(size as u64)).await.unwrap() == content, "{size} bytes came as others");
+        if let Some(less) = size.checked_sub(1) {
+            let failure = in_time(fetch(less as u64)).await.unwrap_err();
+            assert_eq!(failure.kind, crate::peer::failure::FailureKind::Integrity, "{failure}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -74,6 +74,11 @@ impl Following {
         else {
             return;
         };
+        self.follow(name);
+    }
+
+    /// Follows somebody from now on.
+    pub(super) fn follow(&self, name: &PeerName) {
         if self.people().talk_to(name) {
             self.changed.notify_one();
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::commands::Rows;
 use super::context::Context;
-use super::download;
+use super::download::failures::is_gone;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::handle::ProfileEdit;
@@ -184,7 +184,7 @@ async fn answer_of(
         let (link, is_new) = peer_links::open(context, by, key, Purpose::Talk).await?;
         match link.connection.request(request).await {
             Ok(answer) => return Ok(answer),
-            Err(error) if may_ask_again && download::is_gone(&error, is_new) => {
+            Err(error) if may_ask_again && is_gone(&error, is_new) => {
                 may_ask_again = false;
                 link.replace();
             }

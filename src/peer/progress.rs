@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::event::{Activity, Event};
+use super::event::Event;
 use super::path::PathInfo;
+use super::rows::{Activity, Counted};
 use crate::wire::ids::PeerName;
 
 /// Faces draw no faster than people see.
@@ -14,13 +15,31 @@ pub(super) struct Progress<Tell: Fn(Event)> {
     name: String,
     peer: Option<PeerName>,
     total: u64,
+    files: Option<Counted>,
     told: Instant,
     tell: Tell,
 }
 
 impl<Tell: Fn(Event)> Progress<Tell> {
     pub(super) fn new(activity: Activity, name: &str, peer: Option<&PeerName>, total: u64, tell: Tell) -> Self {
-        Self { activity, name: name.to_owned(), peer: peer.cloned(), total, told: Instant::now(), tell }
+        Self { activity, name: name.to_owned(), peer: peer.cloned(), total, files: None, told: Instant::now(), tell }
+    }
+
+    /// Counts files, too: of a folder.
+    pub(super) fn of_files(self, total: u64) -> Self {
+        Self { files: Some(Counted { done: 0, total }), ..self }
+    }
+
+    /// Notes that this many files are done: it is told with the bytes.
+    pub(super) fn reach_files(&mut self, done: u64) {
+        if let Some(files) = &mut self.files {
+            files.done = done;
+        }
+    }
+
+    /// Tells that this many bytes were there before anything was done.
+    pub(super) fn begin(&mut self, done: u64) {
+        self.tell(done, None);
     }
 
     /// Notes that this many bytes are done, and tells it when it is time, with the way they go.
@@ -28,6 +47,10 @@ impl<Tell: Fn(Event)> Progress<Tell> {
         if done < self.total && self.told.elapsed() < INTERVAL {
             return;
         }
+        self.tell(done, via());
+    }
+
+    fn tell(&mut self, done: u64, via: Option<PathInfo>) {
         self.told = Instant::now();
         (self.tell)(Event::Progress {
             activity: self.activity,
@@ -35,7 +58,8 @@ impl<Tell: Fn(Event)> Progress<Tell> {
             peer: self.peer.clone(),
             done,
             total: self.total,
-            via: via(),
+            files: self.files,
+            via,
         });
     }
 }

@@ -193,7 +193,7 @@ async fn see_through(
     let (first, found) = oneshot::channel();
     let meeting = meeting_of(context, (to, key, purpose), granted, Some(first))?;
     if !context.links.hand_over(Work::Meet(Box::new(meeting))) {
-        return Err(Failure::new(FailureKind::Other, "too many connections are being made"));
+        return Err(Failure::new(FailureKind::Quota, "too many connections are being made"));
     }
     found.await.unwrap_or_else(|_| Err(Failure::new(FailureKind::Other, "the peer has stopped")))
 }

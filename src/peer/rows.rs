@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::event::What;
 use super::failure::Failure;
-use crate::wire::ids::{FileDigest, FileName, MessageId, PeerKey, PeerName, UnixMillis};
+use super::path::PathInfo;
+use crate::wire::ids::{FileDigest, FileName, MessageId, PeerKey, PeerName, TransferId, UnixMillis};
 use crate::wire::profile::PictureKind;
 
 /// A message of the history, as [`super::event::Event::History`].
@@ -37,7 +38,7 @@ pub struct HistoryRow {
     /// What it says: of a `text`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub text: Option<String>,
-    /// The file's name: of an `offer` and an `offer_declined`.
+    /// The file's name: of an `offer`, an `offer_declined` and an `offer_withdrawn`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<FileName>,
     /// The file's bytes: of an `offer`.
@@ -46,7 +47,7 @@ pub struct HistoryRow {
     /// The file's BLAKE3 root: of an `offer`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub digest: Option<FileDigest>,
-    /// The offer that is meant: of an `offer_declined`.
+    /// The offer that is meant: of an `offer_declined` and an `offer_withdrawn`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub offer: Option<MessageId>,
     /// Whether the other one uses an older program: it was not end-to-end encrypted.
@@ -180,6 +181,94 @@ pub enum Direction {
     In,
     /// It is ours.
     Out,
+}
+
+/// A file on its way to or from this peer, as [`super::event::Event::Transfer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferRow {
+    /// Which transfer: for cancel, pause and resume.
+    pub id: TransferId,
+    /// `in` when it comes here.
+    pub direction: Direction,
+    /// The file's name.
+    pub name: FileName,
+    /// From whom, as far as is known; or to whom.
+    pub with: Vec<PeerName>,
+    /// Bytes in all.
+    pub size: u64,
+    /// How many files are in it, when it is a folder.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub files: Option<u64>,
+    /// Bytes that are here, or that went there.
+    pub done: u64,
+    /// How it stands.
+    pub state: TransferState,
+    /// Why it does not run, when it does not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// How the bytes go, while they go.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub via: Option<PathInfo>,
+    /// The offer it is for, if it is for one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub offer: Option<MessageId>,
+    /// Whether that has changed just now; else it is a row of a list.
+    pub is_news: bool,
+}
+
+/// Files of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// How many are done.
+    pub done: u64,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// What is done with the bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activity {
+    /// Read to compute its digest.
+    Hashing,
+    /// What an earlier transfer left is read and verified.
+    Checking,
+    /// Received.
+    Receiving,
+    /// Sent.
+    Sending,
+}
+
+/// Why an exclusive conversation is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyClosed {
+    /// It was closed here.
+    Here,
+    /// They have closed it.
+    There,
+    /// Their program has left.
+    Left,
+    /// They were not heard any more.
+    Lost,
+}
+
+/// How a transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferState {
+    /// Bytes go, or somebody is dialled.
+    Running,
+    /// It goes on by itself: when somebody who has the file is back, or when it is its turn.
+    Waiting,
+    /// It goes on when its person says so.
+    Paused,
+    /// It has ended without the file.
+    Failed,
+    /// A one-shot verb began it and has ended.
+    Interrupted,
+    /// Its person does not want it any more.
+    Cancelled,
 }
 
 /// What became of a message: of ours the first five, of theirs the last two.

@@ -2,19 +2,25 @@
 //! kept from sharing.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::context::Context;
-use super::event::{Activity, Event};
+use super::event::Event;
 use super::links::{InUse, Link};
 use super::progress::Progress;
+use super::rows::Activity;
+use super::uploads::Serving;
+use super::{folder_upload, folders};
+use crate::database::DatabaseError;
+use crate::storage::folder_shares;
 use crate::storage::shares::{self, Audience, ServedFile, ShareError, SharedFile};
 use crate::transport::connection::TransportError;
 use crate::transport::stream::Stream;
 use crate::wire::chunk::{self, BATCH_BYTES};
 use crate::wire::codec;
 use crate::wire::ids::FileDigest;
-use crate::wire::limits::PROGRESS_DEADLINE;
+use crate::wire::limits::{READER_DEADLINE, UPLOADS_MAX};
 use crate::wire::refusal::{CloseCode, Refusal};
 use crate::wire::transfer::{
     Fetch, FetchAnswer, FetchPart, FetchReply, GROUP_BYTES, ReceivedAnswer, group_bytes, group_count,
@@ -46,14 +52,27 @@ async fn serve(context: &Context, asker: &Link, fetch: Fetch, stream: &mut Strea
     };
     let (share, file) = match find(context, asker, fetch).await {
         Ok(found) => found,
+        Err(Refusal::UnknownFile) if context.traffic.uploads.was_taken_back(fetch.digest, asker.key) => {
+            return refuse(stream, Refusal::Withdrawn).await;
+        }
         Err(refusal) => return refuse(stream, refusal).await,
+    };
+    let Some(serving) = context.traffic.uploads.begin(asker, &share) else {
+        return refuse(stream, Refusal::Withdrawn).await;
     };
     let answer: FetchAnswer = Ok(FetchReply { size: share.file.size });
     stream.write_frame(&answer).await?;
     stream.yield_to_control();
     match fetch.part {
         FetchPart::Tree => send_bytes(stream, &share.file.tree).await?,
-        FetchPart::Groups { first, count } => send_groups(context, asker, &share, &file, first, count, stream).await?,
+        FetchPart::Files { first, count } => {
+            let Some(folder) = &share.folder else { return refuse(stream, Refusal::BadRange).await };
+            folder_upload::send_files(context, asker, &serving, &share, folder, first..first + count, stream).await?;
+        }
+        FetchPart::Groups { first, count } => {
+            let groups = first..first.saturating_add(count);
+            send_groups(context, asker, &serving, &share, &file, groups, stream).await?;
+        }
     }
     stream.finish();
     Ok(())
@@ -61,14 +80,23 @@ async fn serve(context: &Context, asker: &Link, fetch: Fetch, stream: &mut Strea
 
 /// The file that a fetch may have, open and unchanged.
 async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFile, ServedFile), Refusal> {
-    let shares = shares::fetchable(context.database(), fetch.digest, asker.key).await.map_err(|error| {
+    let unreadable = |error: DatabaseError| {
         tracing::error!(%error, "the profile cannot be read");
         Refusal::Storage
-    })?;
+    };
+    let mut shares = shares::fetchable(context.database(), fetch.digest, asker.key).await.map_err(unreadable)?;
+    if shares.is_empty() {
+        let members = folder_shares::members(context.database(), fetch.digest, asker.key);
+        shares = members.await.map_err(unreadable)?;
+    }
     let mut refusal = Refusal::UnknownFile;
     for share in shares {
         let in_file = match fetch.part {
             FetchPart::Tree => true,
+            FetchPart::Files { first, count } => {
+                let entries = share.folder.as_ref().map_or(0, |folder| folder.entries);
+                count > 0 && first.checked_add(count).is_some_and(|end| end <= entries)
+            }
             FetchPart::Groups { first, count } => {
                 count > 0 && first.checked_add(count).is_some_and(|end| end <= group_count(share.file.size.bytes()))
             }
@@ -77,12 +105,7 @@ async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFi
             Ok(file) if in_file => return Ok((share, file)),
             Ok(_) => refusal = Refusal::BadRange,
             Err(error) => {
-                context.tell(Event::Note {
-                    text: format!(
-                        "* {} asked for {}, but {error}: share it again, or take it back",
-                        asker.name, share.name
-                    ),
-                });
+                tell_of(context, asker, &share, &error);
                 refusal = match error {
                     ShareError::Changed(_) => Refusal::FileChanged,
                     ShareError::Read { .. } | ShareError::NotAFile(_) | ShareError::TooLarge(..) => {
@@ -93,6 +116,12 @@ async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFi
         }
     }
     Err(refusal)
+}
+
+/// Tells our own person why somebody does not get what they share.
+fn tell_of(context: &Context, asker: &Link, share: &SharedFile, error: &ShareError) {
+    let text = format!("* {} asked for {}, but {error}: share it again, or take it back", asker.name, share.name);
+    context.tell(Event::Note { text });
 }
 
 async fn refuse(stream: &mut Stream, refusal: Refusal) -> Result<(), TransportError> {
@@ -115,25 +144,34 @@ async fn send_bytes(stream: &mut Stream, bytes: &[u8]) -> Result<(), TransportEr
 async fn send_groups(
     context: &Context,
     asker: &Link,
+    serving: &Serving,
     share: &SharedFile,
     file: &ServedFile,
-    first: u64,
-    count: u64,
+    groups: Range<u64>,
     stream: &mut Stream,
 ) -> Result<(), TransportError> {
     let size = share.file.size.bytes();
     let name = share.name.as_str();
     let mut progress = Progress::new(Activity::Sending, name, Some(&asker.name), size, |event| context.tell(event));
     let mut piece = vec![0; BATCH_BYTES];
-    for group in first..first + count {
-        match send_group(file, group * GROUP_BYTES, group_bytes(size, group), &mut piece, stream).await {
-            Ok(()) => progress.reach(group * GROUP_BYTES + group_bytes(size, group), || Some(asker.path_info())),
+    for group in groups {
+        match send_group(context, asker, file, group * GROUP_BYTES, group_bytes(size, group), &mut piece, stream).await
+        {
+            Ok(()) => {}
             Err(Interrupted::Stream(error)) => return Err(error),
             Err(Interrupted::File(error)) => {
-                tracing::warn!(%error, "a shared file cannot be served");
-                return break_off(stream, Refusal::FileChanged).await;
+                tell_of(context, asker, share, &error);
+                let refusal = match error {
+                    ShareError::Changed(_) => Refusal::FileChanged,
+                    ShareError::Read { .. } | ShareError::NotAFile(_) | ShareError::TooLarge(..) => Refusal::Storage,
+                };
+                return break_off(stream, Vec::new(), refusal).await;
             }
         }
+        let Some(sent) = serving.sent(group_bytes(size, group), &asker.path_info()) else {
+            return break_off(stream, Vec::new(), Refusal::Withdrawn).await;
+        };
+        progress.reach(sent, || Some(asker.path_info()));
     }
     in_time(stream.write(vec![chunk::END].into())).await
 }
@@ -144,6 +182,8 @@ enum Interrupted {
 }
 
 async fn send_group(
+    context: &Context,
+    asker: &Link,
     file: &ServedFile,
     offset: u64,
     bytes: u64,
@@ -152,10 +192,17 @@ async fn send_group(
 ) -> Result<(), Interrupted> {
     let mut done = 0;
     while done < bytes {
-        let length = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(piece.len());
+        let running = UPLOADS_MAX - context.uploads.available_permits();
+        let at_most = context.limits.upload.piece(running, piece.len());
+        let length = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(at_most);
+        wait_for_turn(context, asker, length).await;
         let piece = &mut piece[..length];
         // Blocking: this runs on the transfer thread, where it costs less than a hand-over to another one.
         file.read_at(piece, offset + done).map_err(Interrupted::File)?;
+        if done + length as u64 == bytes {
+            // Before the group is whole over there: what was read of another file is never served as this one.
+            file.check_unchanged().map_err(Interrupted::File)?;
+        }
         let mut batch = Vec::with_capacity(chunk::encoded_bytes(length));
         chunk::encode(piece, &mut batch);
         in_time(stream.write(batch.into())).await.map_err(Interrupted::Stream)?;
@@ -164,21 +211,27 @@ async fn send_group(
     Ok(())
 }
 
-/// Ends a range early with the reason: batches end with a chunk, so a length byte is due.
-async fn break_off(stream: &mut Stream, refusal: Refusal) -> Result<(), TransportError> {
-    let mut batch = vec![chunk::REFUSAL];
+/// Waits until so many bytes may go to somebody, if there is a limit. Of several streams to them one waits at a time.
+pub(super) async fn wait_for_turn(context: &Context, asker: &Link, bytes: usize) {
+    let _turn = asker.turn.lock().await;
+    context.limits.upload.take(bytes as u64).await;
+}
+
+/// Ends a range early with the reason, after the batch that is ready: it ends with a chunk, so a length byte is due.
+pub(super) async fn break_off(stream: &mut Stream, mut batch: Vec<u8>, refusal: Refusal) -> Result<(), TransportError> {
+    batch.push(chunk::REFUSAL);
     batch.extend(codec::encode_frame(&refusal)?);
     in_time(stream.write(batch.into())).await?;
     stream.finish();
     Ok(())
 }
 
-async fn in_time<T>(write: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
-    tokio::time::timeout(PROGRESS_DEADLINE, write).await.unwrap_or(Err(TransportError::NoAnswer(PROGRESS_DEADLINE)))
+pub(super) async fn in_time<T>(write: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
+    tokio::time::timeout(READER_DEADLINE, write).await.unwrap_or(Err(TransportError::NoAnswer(READER_DEADLINE)))
 }
 
 async fn fulfil(context: &Context, asker: &Link, digest: FileDigest) -> Result<(), Refusal> {
-    let storage = |error: crate::database::DatabaseError| {
+    let storage = |error: DatabaseError| {
         tracing::error!(%error, "the profile cannot be used");
         Refusal::Storage
     };
@@ -188,10 +241,11 @@ async fn fulfil(context: &Context, asker: &Link, digest: FileDigest) -> Result<(
         Audience::Everyone { .. } => None,
         Audience::One { recipient, offer } => {
             shares::remove_offered(context.database(), offer, recipient).await.map_err(storage)?;
+            folders::tidy(context).await;
             Some(offer)
         }
     };
-    let (to, name, size) = (asker.name.clone(), share.name, share.file.size.bytes());
-    context.tell(Event::Sent { to, name, size, digest, offer });
+    let (to, size, files) = (asker.name.clone(), share.place().1.bytes(), share.kind().files());
+    context.tell(Event::Sent { to, name: share.name, size, digest, files, offer });
     Ok(())
 }

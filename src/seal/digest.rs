@@ -187,6 +187,12 @@ impl HashTree {
     }
 }
 
+/// The root of a file that is in memory as a whole.
+#[must_use]
+pub fn digest_of(bytes: &[u8]) -> FileDigest {
+    FileDigest::from_bytes(*blake3::hash(bytes).as_bytes())
+}
+
 /// Reads until the buffer is full or the reader at its end, and says how many bytes there are.
 fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;

@@ -247,6 +247,9 @@ pub async fn take(
             if let (Body::Offer(offer), false) = (&message.body, taken.is_known) {
                 super::offers::add(sql, &from, message.id, offer)?;
             }
+            if let (Body::OfferWithdrawn { offer, .. }, false) = (&message.body, taken.is_known) {
+                super::offers::withdraw(sql, &from, *offer)?;
+            }
             let messages = released(sql, sender, recipient, &taken.released)?;
             let released = Released { missing: taken.missing.clone(), messages };
             Ok((taken, released))
@@ -392,7 +395,7 @@ pub async fn read_receipts_sent(database: &Database, messages: Vec<(PeerKey, Mes
 pub fn offer_in(outgoing: &Outgoing) -> Option<&Offer> {
     match &outgoing.message.body {
         Body::Offer(offer) => Some(offer),
-        Body::Text(_) | Body::OfferDeclined { .. } => None,
+        Body::Text(_) | Body::OfferDeclined { .. } | Body::OfferWithdrawn { .. } => None,
     }
 }
 

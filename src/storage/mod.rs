@@ -13,9 +13,19 @@ pub mod people;
 pub mod prekeys;
 pub mod profiles;
 pub mod shares;
+pub mod transfers;
+pub mod welcome;
+
+pub mod digest_cache;
+pub mod folder_shares;
+pub mod walk;
 
 pub mod partial_file;
+pub mod receive_folder;
 pub mod safe_name;
 
+pub mod receive_tree;
+
+mod beneath;
 mod records;
 mod schema;

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::database::{Database, DatabaseError};
+use crate::wire::catalog::EntryKind;
 use crate::wire::ids::{FileDigest, FileName, FileSize, MessageId, PeerName};
 use crate::wire::message::Offer;
 
@@ -19,15 +20,22 @@ pub struct OpenOffer {
 
 /// Adds an offer that has just come.
 pub(super) fn add(sql: &Connection, from: &PeerName, id: MessageId, offer: &Offer) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO offer (id, peer, name, size, digest) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let insert = "INSERT INTO offer (id, peer, name, size, digest, files) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let values = params![
         id.as_bytes(),
         from.as_str(),
         offer.name.as_str(),
         offer.size.bytes().cast_signed(),
-        offer.digest.as_bytes()
+        offer.digest.as_bytes(),
+        offer.kind.files().map(u64::cast_signed)
     ];
     sql.prepare_cached(insert)?.execute(values).map(drop)
+}
+
+/// Forgets an offer that whoever made it has taken back, and nobody else.
+pub(super) fn withdraw(sql: &Connection, from: &PeerName, id: MessageId) -> rusqlite::Result<()> {
+    let delete = "DELETE FROM offer WHERE id = ?1 AND peer = ?2";
+    sql.prepare_cached(delete)?.execute(params![id.as_bytes(), from.as_str()]).map(drop)
 }
 
 /// The offers that wait for an answer, oldest first.
@@ -37,7 +45,8 @@ pub(super) fn add(sql: &Connection, from: &PeerName, id: MessageId, offer: &Offe
 pub async fn open_offers(database: &Database) -> Result<Vec<OpenOffer>, DatabaseError> {
     database
         .run(|sql| {
-            let mut rows = sql.prepare_cached("SELECT id, peer, name, size, digest FROM offer ORDER BY rowid")?;
+            let mut rows =
+                sql.prepare_cached("SELECT id, peer, name, size, digest, files FROM offer ORDER BY rowid")?;
             let offers = rows.query_map([], |row| {
                 Ok((
                     row.get(0)?,
@@ -45,10 +54,11 @@ pub async fn open_offers(database: &Database) -> Result<Vec<OpenOffer>, Database
                     row.get::<_, String>(2)?,
                     row.get::<_, i64>(3)?,
                     row.get(4)?,
+                    row.get::<_, Option<i64>>(5)?,
                 ))
             })?;
             let offers = offers.collect::<Result<Vec<_>, _>>()?;
-            let valid = offers.into_iter().filter_map(|(id, from, name, size, digest)| {
+            let valid = offers.into_iter().filter_map(|(id, from, name, size, digest, files)| {
                 Some(OpenOffer {
                     id: MessageId::from_bytes(id),
                     from: PeerName::parse(&from).ok()?,
@@ -56,6 +66,7 @@ pub async fn open_offers(database: &Database) -> Result<Vec<OpenOffer>, Database
                         name: FileName::parse(&name).ok()?,
                         size: FileSize::try_from(size.cast_unsigned()).ok()?,
                         digest: FileDigest::from_bytes(digest),
+                        kind: files.map_or(EntryKind::File, |files| EntryKind::Folder { files: files.cast_unsigned() }),
                     },
                 })
             });

@@ -129,8 +129,10 @@ fn friend_key(sql: &Connection, name: &PeerName) -> rusqlite::Result<Option<Peer
     Ok(key.map(PeerKey::from_bytes))
 }
 
-/// Ends a friendship, and forgets a request: identity is a key, and a name alone is nobody's friend.
+/// Ends a friendship, and forgets a request: identity is a key, and a name alone is nobody's friend. What was taken of a
+/// friend without asking is asked about again.
 pub(super) fn forget_friend(sql: &Connection, name: &PeerName) -> rusqlite::Result<()> {
+    sql.execute("DELETE FROM welcome WHERE name = ?1", [name.as_str()])?;
     sql.execute("DELETE FROM friend WHERE name = ?1", [name.as_str()]).map(drop)
 }
 
@@ -164,6 +166,7 @@ mod tests {
     use crate::protocol::friendship::{News, hear};
     use crate::storage::schema::MIGRATIONS;
     use crate::storage::{contacts, offers};
+    use crate::wire::catalog::EntryKind;
     use crate::wire::ids::{FileDigest, FileName, FileSize, MessageId, UnixMillis};
     use crate::wire::message::Offer;
     use crate::wire::people::{FriendAnswer, FriendState};
@@ -204,7 +207,7 @@ mod tests {
             consent::allow(&database, grant, NOW).await.unwrap();
             let id = MessageId::from_bytes([who.as_bytes()[0]; 16]);
             let (size, digest) = (FileSize::try_from(5).unwrap(), FileDigest::from_bytes([5; 32]));
-            let offer = Offer { name: FileName::parse("photo").unwrap(), size, digest };
+            let offer = Offer { name: FileName::parse("photo").unwrap(), size, digest, kind: EntryKind::File };
             let from = name(who);
             let added = database.run(move |sql| Ok::<_, DatabaseError>(offers::add(sql, &from, id, &offer)?)).await;
             added.unwrap();

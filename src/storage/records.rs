@@ -200,7 +200,7 @@ fn words_of(body: &Body) -> &str {
     match body {
         Body::Text(text) => text.as_str(),
         Body::Offer(offer) => offer.name.as_str(),
-        Body::OfferDeclined { name, .. } => name.as_str(),
+        Body::OfferDeclined { name, .. } | Body::OfferWithdrawn { name, .. } => name.as_str(),
     }
 }
 

@@ -152,4 +152,76 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- whether the key is the gateway's, for somebody with an older program; NULL until the directory has said so or not
     ALTER TABLE contact ADD COLUMN legacy INTEGER CHECK (legacy IN (0, 1));
     ",
+    "
+    -- what is to be received, until it is whole or nobody wants it any more
+    CREATE TABLE transfer (
+        id BLOB PRIMARY KEY,
+        begun_at INTEGER NOT NULL,
+        -- names and keys, encoded
+        sources BLOB NOT NULL,
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        folder BLOB NOT NULL,
+        collision TEXT NOT NULL,
+        -- of a folder: how many files there are in it
+        files INTEGER,
+        executable INTEGER NOT NULL,
+        -- NULL when it is for no offer
+        offer BLOB,
+        state TEXT NOT NULL,
+        reason TEXT,
+        done INTEGER NOT NULL
+    ) STRICT;
+    -- friends whose files are taken without asking; gone with the friendship
+    CREATE TABLE welcome (
+        name TEXT PRIMARY KEY,
+        bytes_max INTEGER NOT NULL,
+        folder BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ",
+    "
+    -- of a folder: how many files there are in it
+    ALTER TABLE offer ADD COLUMN files INTEGER;
+    ",
+    "
+    -- shared folders; one that is not ready is being shared, and goes when that was cut short
+    CREATE TABLE folder (
+        id INTEGER PRIMARY KEY,
+        root BLOB NOT NULL,
+        -- of its manifest
+        digest BLOB NOT NULL,
+        entries INTEGER NOT NULL,
+        files INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        ready INTEGER NOT NULL DEFAULT 0 CHECK (ready IN (0, 1))
+    ) STRICT;
+    -- their files, by their number in the manifest
+    CREATE TABLE folder_file (
+        folder INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        tree BLOB NOT NULL,
+        PRIMARY KEY (folder, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX folder_file_by_digest ON folder_file (digest);
+    -- of a share: the folder that it is
+    ALTER TABLE shared_file ADD COLUMN folder INTEGER;
+    CREATE INDEX shared_file_by_folder ON shared_file (folder) WHERE folder IS NOT NULL;
+    -- what was hashed, and how the file was then
+    CREATE TABLE hashed_file (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB NOT NULL UNIQUE,
+        size INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        changed INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        tree BLOB NOT NULL
+    ) STRICT;
+    ",
 ];

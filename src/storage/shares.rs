@@ -3,16 +3,19 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
+use super::folder_shares::{self, FolderRoot, SharedFolder};
 use crate::database::{Database, DatabaseError};
-use crate::seal::digest::HashTree;
-use crate::wire::ids::{FileDigest, FileName, FileSize, MessageId, PeerKey};
+use crate::seal::digest::{HashTree, digest_of};
+use crate::wire::catalog::EntryKind;
+use crate::wire::ids::{FileDigest, FileName, FileSize, MessageId, PeerKey, PeerName, UnixMillis};
+use crate::wire::transfer::{GROUP_BYTES, tree_bytes};
 
 /// Who may fetch a shared file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,19 +45,21 @@ pub struct HashedFile {
     pub digest: FileDigest,
     /// The hashes of its groups: what a receiver fetches first.
     pub tree: Vec<u8>,
-    stamp: Stamp,
+    pub(super) stamp: Stamp,
+    /// The shared folder that it lies in: it is opened beneath that one, through no link.
+    pub(super) beneath: Option<PathBuf>,
 }
 
 /// What changes when a file is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    size: u64,
-    modified_nanos: i64,
-    inode: u64,
+pub(super) struct Stamp {
+    pub(super) size: u64,
+    pub(super) modified_nanos: i64,
+    pub(super) inode: u64,
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         let modified_nanos = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
         Self { size: metadata.len(), modified_nanos, inode: metadata.ino() }
     }
@@ -67,8 +72,27 @@ pub struct SharedFile {
     pub name: FileName,
     /// Who may fetch it.
     pub audience: Audience,
-    /// The file.
+    /// The file; of a folder, its manifest.
     pub file: HashedFile,
+    /// The folder, if it is one.
+    pub folder: Option<SharedFolder>,
+}
+
+impl SharedFile {
+    /// Where it lies, and its bytes: of a folder, those of all files in it.
+    #[must_use]
+    pub fn place(&self) -> (&Path, FileSize) {
+        match &self.folder {
+            Some(folder) => (&folder.root, folder.bytes),
+            None => (&self.file.path, self.file.size),
+        }
+    }
+
+    /// What others are told that it is.
+    #[must_use]
+    pub fn kind(&self) -> EntryKind {
+        self.folder.as_ref().map_or(EntryKind::File, |folder| EntryKind::Folder { files: folder.files })
+    }
 }
 
 /// Why a file cannot be shared or served.
@@ -101,14 +125,28 @@ impl HashedFile {
     pub fn hash(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Self, ShareError> {
         let read = |source| ShareError::Read { path: path.to_owned(), source };
         let path = std::path::absolute(path).map_err(read)?;
-        let mut file = open(&path)?;
-        let before = Stamp::of(&file.metadata().map_err(read)?);
-        let size = FileSize::try_from(before.size).map_err(|error| ShareError::TooLarge(path.clone(), error))?;
-        let (digest, tree) = HashTree::of_reader(&mut file, progress).map_err(read)?;
-        if Stamp::of(&file.metadata().map_err(read)?) != before || tree.size() != before.size {
+        let file = open(&path)?;
+        Self::hash_open(path, file, progress)
+    }
+
+    /// Reads and hashes an open file.
+    pub(super) fn hash_open(path: PathBuf, mut file: File, progress: &mut dyn FnMut(u64)) -> Result<Self, ShareError> {
+        let read = |source| ShareError::Read { path: path.clone(), source };
+        let stamp = Stamp::of(&file.metadata().map_err(read)?);
+        let size = FileSize::try_from(stamp.size).map_err(|error| ShareError::TooLarge(path.clone(), error))?;
+        let (digest, tree) = if size.bytes() <= GROUP_BYTES {
+            let mut bytes = Vec::with_capacity(usize::try_from(size.bytes()).unwrap_or(usize::MAX));
+            Read::by_ref(&mut file).take(size.bytes()).read_to_end(&mut bytes).map_err(read)?;
+            progress(size.bytes());
+            (digest_of(&bytes), Vec::new())
+        } else {
+            let (digest, tree) = HashTree::of_reader(&mut file, progress).map_err(read)?;
+            (digest, tree.to_bytes())
+        };
+        if Stamp::of(&file.metadata().map_err(read)?) != stamp || tree.len() as u64 != tree_bytes(size.bytes()) {
             return Err(ShareError::Changed(path));
         }
-        Ok(Self { path, size, digest, tree: tree.to_bytes(), stamp: before })
+        Ok(Self { path, size, digest, tree, stamp, beneath: None })
     }
 
     /// Opens the file for serving.
@@ -116,7 +154,11 @@ impl HashedFile {
     /// # Errors
     /// [`ShareError::Changed`] when it is not the file that was hashed any more.
     pub fn open(&self) -> Result<ServedFile, ShareError> {
-        let served = ServedFile { file: open(&self.path)?, path: self.path.clone(), stamp: self.stamp };
+        let file = match &self.beneath {
+            Some(root) => FolderRoot::open(root)?.open_file(self.path.strip_prefix(root).unwrap_or(&self.path))?,
+            None => open(&self.path)?,
+        };
+        let served = ServedFile { file, path: self.path.clone(), stamp: self.stamp };
         served.check_unchanged()?;
         Ok(served)
     }
@@ -134,9 +176,12 @@ impl ServedFile {
     /// Fills a buffer from an offset. Blocks.
     ///
     /// # Errors
-    /// [`ShareError::Read`] when the disk does not give the bytes, or the file has become shorter.
+    /// [`ShareError::Read`] when the disk does not give the bytes, [`ShareError::Changed`] when the file has become shorter.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ShareError> {
-        self.file.read_exact_at(buffer, offset).map_err(|source| ShareError::Read { path: self.path.clone(), source })
+        self.file.read_exact_at(buffer, offset).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => ShareError::Changed(self.path.clone()),
+            _ => ShareError::Read { path: self.path.clone(), source },
+        })
     }
 
     /// Checks that the open file is still the one that was hashed.
@@ -175,8 +220,8 @@ pub async fn put(database: &Database, share: SharedFile) -> Result<(), DatabaseE
             let file = &share.file;
             sql.execute(
                 "INSERT OR REPLACE INTO shared_file
-                 (recipient, name, path, size, modified, inode, digest, tree, offer, hides_address)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 (recipient, name, path, size, modified, inode, digest, tree, offer, hides_address, folder)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     recipient,
                     share.name.as_str(),
@@ -187,23 +232,31 @@ pub async fn put(database: &Database, share: SharedFile) -> Result<(), DatabaseE
                     file.digest.as_bytes(),
                     file.tree,
                     offer,
-                    share.audience == Audience::Everyone { hides_address: true }
+                    share.audience == Audience::Everyone { hides_address: true },
+                    share.folder.as_ref().map(|folder| folder.id)
                 ],
             )?;
-            Ok(())
+            if let Some(folder) = &share.folder {
+                sql.execute("UPDATE folder SET ready = 1 WHERE id = ?1", [folder.id])?;
+            }
+            // It may have taken the place of another.
+            Ok(folder_shares::forget_unshared(sql)?)
         })
         .await
 }
 
-/// Takes a published file back. Says `false` when there was none of that name.
+/// Takes a published file back. Says which one it was; `None` when there was none of that name.
 ///
 /// # Errors
 /// [`DatabaseError`] when the profile cannot be written.
-pub async fn remove_published(database: &Database, name: &FileName) -> Result<bool, DatabaseError> {
+pub async fn remove_published(database: &Database, name: &FileName) -> Result<Option<FileDigest>, DatabaseError> {
     let name = name.clone();
     database
         .run(move |sql| {
-            Ok(sql.execute("DELETE FROM shared_file WHERE recipient = x'' AND name = ?1", [name.as_str()])? > 0)
+            let delete = "DELETE FROM shared_file WHERE recipient = x'' AND name = ?1 RETURNING digest";
+            let digest = sql.query_row(delete, [name.as_str()], |row| row.get(0)).optional()?;
+            folder_shares::forget_unshared(sql)?;
+            Ok(digest.map(FileDigest::from_bytes))
         })
         .await
 }
@@ -219,12 +272,51 @@ pub async fn remove_offered(
 ) -> Result<Option<SharedFile>, DatabaseError> {
     database
         .run(move |sql| {
-            let mut rows = sql.prepare_cached(&format!(
-                "DELETE FROM shared_file WHERE offer = ?1 AND recipient = ?2 RETURNING {COLUMNS}"
-            ))?;
             let offered = params![offer.as_bytes(), recipient.as_bytes()];
-            let mut found = rows.query_map(offered, read_row)?.collect::<Result<Vec<_>, _>>()?;
-            Ok(found.pop().flatten())
+            let found = select(sql, "offer = ?1 AND recipient = ?2", offered)?.pop();
+            sql.execute("DELETE FROM shared_file WHERE offer = ?1 AND recipient = ?2", offered)?;
+            folder_shares::forget_unshared(sql)?;
+            Ok(found)
+        })
+        .await
+}
+
+/// An offer of this account that was neither taken nor declined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnOffer {
+    /// The offer.
+    pub offer: MessageId,
+    /// For whom.
+    pub to: PeerName,
+    /// Their key.
+    pub recipient: PeerKey,
+    /// When it was made.
+    pub since: UnixMillis,
+    /// What.
+    pub share: SharedFile,
+}
+
+/// The open offers of this account, oldest first.
+///
+/// # Errors
+/// [`DatabaseError`] when the profile cannot be read.
+pub async fn offered(database: &Database) -> Result<Vec<OwnOffer>, DatabaseError> {
+    database
+        .run(|sql| {
+            let mut rows = sql.prepare_cached(&format!(
+                "SELECT {COLUMNS}, message.peer, message.sent_at
+                 FROM {SHARES} JOIN message ON message.id = offer AND message.peer_key = recipient
+                 WHERE recipient != x'' AND message.direction = 'out' ORDER BY message.number"
+            ))?;
+            let found =
+                rows.query_map([], |row| Ok((read_row(row)?, row.get::<_, String>(15)?, row.get::<_, i64>(16)?)));
+            let valid = |(share, to, since): (Option<SharedFile>, String, i64)| {
+                let share = share?;
+                let Audience::One { recipient, offer } = share.audience else { return None };
+                let since = UnixMillis(since.cast_unsigned());
+                Some(OwnOffer { offer, to: PeerName::parse(&to).ok()?, recipient, since, share })
+            };
+            Ok(found?.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(valid).collect())
         })
         .await
 }
@@ -234,14 +326,7 @@ pub async fn remove_offered(
 /// # Errors
 /// [`DatabaseError`] when the profile cannot be read.
 pub async fn published(database: &Database) -> Result<Vec<SharedFile>, DatabaseError> {
-    database
-        .run(|sql| {
-            let mut rows =
-                sql.prepare_cached(&format!("SELECT {COLUMNS} FROM shared_file WHERE recipient = x'' ORDER BY name"))?;
-            let found = rows.query_map([], read_row)?.collect::<Result<Vec<_>, _>>()?;
-            Ok(found.into_iter().flatten().collect())
-        })
-        .await
+    database.run(|sql| Ok(select(sql, "recipient = x'' ORDER BY name", [])?)).await
 }
 
 /// The files of one digest that a person may fetch: those offered to them first.
@@ -255,13 +340,8 @@ pub async fn fetchable(
 ) -> Result<Vec<SharedFile>, DatabaseError> {
     database
         .run(move |sql| {
-            let mut rows = sql.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM shared_file WHERE digest = ?1 AND recipient IN (x'', ?2) ORDER BY recipient DESC"
-            ))?;
-            let found = rows
-                .query_map(params![digest.as_bytes(), asker.as_bytes()], read_row)?
-                .collect::<Result<Vec<_>, _>>()?;
-            Ok(found.into_iter().flatten().collect())
+            let matches = "shared_file.digest = ?1 AND recipient IN (x'', ?2) ORDER BY recipient DESC";
+            Ok(select(sql, matches, params![digest.as_bytes(), asker.as_bytes()])?)
         })
         .await
 }
@@ -299,7 +379,17 @@ pub async fn publishes_openly(database: &Database, digest: FileDigest) -> Result
         .await
 }
 
-const COLUMNS: &str = "recipient, name, path, size, modified, inode, digest, tree, offer, hides_address";
+/// What [`read_row`] reads, of [`SHARES`].
+const COLUMNS: &str = "recipient, name, path, size, modified, inode, shared_file.digest, tree, offer, hides_address,
+    folder.id, root, entries, files, bytes";
+const SHARES: &str = "shared_file LEFT JOIN folder ON folder.id = shared_file.folder";
+
+/// Reads the shares that match.
+fn select(sql: &Connection, matches: &str, values: impl Params) -> rusqlite::Result<Vec<SharedFile>> {
+    let mut rows = sql.prepare_cached(&format!("SELECT {COLUMNS} FROM {SHARES} WHERE {matches}"))?;
+    let found = rows.query_map(values, read_row)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
 
 fn audience_columns(audience: Audience) -> (Vec<u8>, Vec<u8>) {
     match audience {
@@ -316,12 +406,19 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Option<SharedFile>> {
     let stamp = Stamp { size, modified_nanos: row.get(4)?, inode: row.get::<_, i64>(5)?.cast_unsigned() };
     let digest = FileDigest::from_bytes(row.get(6)?);
     let (tree, offer): (Vec<u8>, Vec<u8>) = (row.get(7)?, row.get(8)?);
-    let audience = match (<[u8; 32]>::try_from(recipient), <[u8; 16]>::try_from(offer)) {
+    let audience = audience_of(recipient, offer, row.get(9)?);
+    let Ok(folder) = SharedFolder::read(row, 10)? else { return Ok(None) };
+    let (Ok(name), Ok(size)) = (FileName::parse(&name), FileSize::try_from(size)) else { return Ok(None) };
+    let file = HashedFile { path, size, digest, tree, stamp, beneath: None };
+    Ok(Some(SharedFile { name, audience, file, folder }))
+}
+
+/// Who may fetch what a row shares: everyone, unless recipient and offer are named.
+pub(super) fn audience_of(recipient: Vec<u8>, offer: Vec<u8>, hides_address: bool) -> Audience {
+    match (<[u8; 32]>::try_from(recipient), <[u8; 16]>::try_from(offer)) {
         (Ok(key), Ok(offer)) => {
             Audience::One { recipient: PeerKey::from_bytes(key), offer: MessageId::from_bytes(offer) }
         }
-        _ => Audience::Everyone { hides_address: row.get(9)? },
-    };
-    let (Ok(name), Ok(size)) = (FileName::parse(&name), FileSize::try_from(size)) else { return Ok(None) };
-    Ok(Some(SharedFile { name, audience, file: HashedFile { path, size, digest, tree, stamp } }))
+        _ => Audience::Everyone { hides_address },
+    }
 }

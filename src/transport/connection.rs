@@ -205,6 +205,12 @@ impl Connection {
         key_from_spki(identity.first()?)
     }
 
+    /// A number that no other connection of this process has while this one is held.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.quinn.stable_id()
+    }
+
     /// Whether the connection is still there.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -219,6 +225,15 @@ impl Connection {
     /// Waits until the connection ends and says why.
     pub async fn closed(&self) -> TransportError {
         self.quinn.closed().await.into()
+    }
+
+    /// Waits until the close of this connection by [`Endpoint::close`](super::endpoint::Endpoint::close) is on its way. One
+    /// packet says it; the drain period of QUIC after it is for late packets, and nobody needs to wait for that.
+    pub async fn wait_close_sent(&self) {
+        self.quinn.closed().await;
+        // quinn notes the close and sends it while it holds the lock of the connection, which this takes after it.
+        let datagrams = self.quinn.stats().udp_tx.datagrams;
+        tracing::trace!(datagrams, "the close of a connection was sent");
     }
 
     /// The dial that the other side named in its ClientHello.

@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use super::certificate::DirectoryCertificate;
 use super::connection::{Connection, TransportError};
 use super::socket::{BesideQuic, DatagramsLost};
-use super::tuning::{HANDSHAKE_DEADLINE, Network};
+use super::tuning::{HANDSHAKE_DEADLINE, Network, Way};
 use super::verify::{
     AnnouncedDials, AnnouncedResolver, DirectoryVerifier, ExpectedKeys, PeerVerifier, provider, raw_public_key,
 };
@@ -43,6 +43,15 @@ pub struct Endpoint {
 struct PeerSide {
     key: Arc<CertifiedKey>,
     dials: AnnouncedDials,
+    /// For connections from [`Way::Near`]; the endpoint's own settings are those of the others.
+    near: Arc<quinn::ServerConfig>,
+}
+
+impl PeerSide {
+    /// The way to an address: through a relay, if one of a dial under way is there.
+    fn way_to(&self, address: SocketAddr) -> Way {
+        if self.dials.are_relayed_at(address.port()) { Way::Far } else { Way::to(address.ip()) }
+    }
 }
 
 /// A connection attempt that has not shaken hands yet.
@@ -94,10 +103,12 @@ impl Endpoint {
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(AnnouncedResolver { dials: dials.clone(), key: key.clone() }));
         tls.alpn_protocols = vec![PEER_ALPN.to_vec()];
-        let server = server_config(tls, tuning::peer_link(network, None))?;
+        let server = server_config(tls, tuning::peer_link(network, Way::Far, None))?;
+        let mut near = server.clone();
+        near.transport_config(tuning::peer_link(network, Way::Near, None));
         let endpoint = tuning::endpoint(reset_key(identity.seed()));
         let (quinn, beside) = open(bind, endpoint, server)?;
-        Ok(Self { quinn, beside, network, peer: Some(Arc::new(PeerSide { key, dials })) })
+        Ok(Self { quinn, beside, network, peer: Some(Arc::new(PeerSide { key, dials, near: Arc::new(near) })) })
     }
 
     /// Opens a peer's endpoint on a free port of both families, or of IPv4 alone where IPv6 is off.
@@ -178,7 +189,7 @@ impl Endpoint {
         let resolver = AlwaysResolvesClientRawPublicKeys::new(own.key.clone());
         let mut tls = client_tls(verifier)?.with_client_cert_resolver(Arc::new(resolver));
         tls.alpn_protocols = vec![PEER_ALPN.to_vec()];
-        let config = client_config(tls, tuning::peer_link(self.network, round_trip))?;
+        let config = client_config(tls, tuning::peer_link(self.network, own.way_to(address), round_trip))?;
         self.connect(config, address, &dial.server_name(), within).await
     }
 
@@ -263,7 +274,11 @@ impl Incoming {
     /// # Errors
     /// [`TransportError`] when the handshake fails or takes too long.
     pub async fn accept(self) -> Result<Connection, TransportError> {
-        let connecting = self.quinn.accept()?;
+        let address = self.remote_address();
+        let connecting = match self.peer {
+            Some(peer) if peer.way_to(address) == Way::Near => self.quinn.accept_with(peer.near.clone()),
+            _ => self.quinn.accept(),
+        }?;
         let connected = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await;
         Ok(Connection { quinn: connected.map_err(|_| TransportError::TimedOut)?? })
     }

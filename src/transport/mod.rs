@@ -9,6 +9,7 @@ pub mod stream;
 pub mod certificate;
 pub mod verify;
 
+mod congestion;
 pub mod tuning;
 
 pub mod batch_socket;

@@ -88,6 +88,15 @@ impl Stream {
         Ok(chunk.map(|chunk| chunk.bytes))
     }
 
+    /// Takes what has come, in at most so many pieces: one lock of the connection for many packets. Says how many there
+    /// are; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// Whatever ended stream or connection.
+    pub async fn read_pieces(&mut self, pieces: &mut [Bytes]) -> Result<Option<usize>, TransportError> {
+        self.receive.read_chunks(pieces).await.map_err(read_error)
+    }
+
     /// Ends this side's direction.
     pub fn finish(&mut self) {
         // It fails only when the other side has stopped or reset the stream already: then there is nothing to end.

@@ -1,12 +1,15 @@
 //! Every setting of QUIC with its reason. Bounds on what we hold are in `wire/limits.rs`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::CubicConfig;
+use quinn::congestion::{ControllerFactory, CubicConfig};
 use quinn::crypto::HmacKey;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
+
+use super::congestion::ShortQueueConfig;
 
 /// Settings of a process that its user may change.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +21,50 @@ pub struct Network {
 impl Default for Network {
     fn default() -> Self {
         Self { segmentation_offload: true }
+    }
+}
+
+/// What is between this machine and another, which decides how it is found out how fast to send.
+///
+/// Measured for 100 Mbit/s with a queue of 100 ms (CUBIC, quinn's BBR and [`ShortQueueConfig`]; Mbit/s, and the delay that
+/// messages see at most in 99 of 100 cases beyond that of the idle way, in ms):
+///
+/// | round trip | CUBIC | BBR | `ShortQueue` |
+/// |---|---|---|---|
+/// | 1 ms | 95, 100 | 94, 2 | 95, 18 |
+/// | 50 ms | 94, 100 | 94, 50 | 92, 22 |
+/// | 50 ms, 1 % loss | 2.5, 55 | 92, 151 | 87, 23 |
+/// | 50 ms, a queue of 10 ms | 91, 10 | 90 (and half of all packets lost), 70 | 81, 12 |
+/// | 20 ms, one of CUBIC and one of ours | 53 | - | 45 |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// This machine, or one in the same building: queues are short and nothing is lost. CUBIC costs least.
+    Near,
+    /// Through somebody's uplink, and perhaps radio: also whatever comes through a relay, wherever that is.
+    Far,
+}
+
+impl Way {
+    /// The way to an address, unless a relay is there.
+    pub(super) fn to(address: IpAddr) -> Self {
+        let is_near = match address.to_canonical() {
+            IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+            IpAddr::V6(address) => {
+                address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+            }
+        };
+        if is_near { Self::Near } else { Self::Far }
+    }
+
+    fn congestion(self) -> Arc<dyn ControllerFactory + Send + Sync> {
+        match self {
+            Self::Near => {
+                let mut cubic = CubicConfig::default();
+                cubic.initial_window(INITIAL_WINDOW);
+                Arc::new(cubic)
+            }
+            Self::Far => Arc::new(ShortQueueConfig { initial_window: INITIAL_WINDOW }),
+        }
     }
 }
 
@@ -87,9 +134,10 @@ pub(super) fn raise_after_login(connection: &quinn::Connection) {
 }
 
 /// What both ends of a link between two peers set. A round-trip time that was measured on the path replaces the guess.
-pub(super) fn peer_link(network: Network, round_trip: Option<Duration>) -> Arc<TransportConfig> {
+pub(super) fn peer_link(network: Network, way: Way, round_trip: Option<Duration>) -> Arc<TransportConfig> {
     let mut config = common(network, PEER_KEEP_ALIVE, PEER_IDLE);
     config
+        .congestion_controller_factory(way.congestion())
         .initial_rtt(round_trip.map_or(INITIAL_RTT, |measured| measured.max(INITIAL_RTT_MIN)))
         .max_concurrent_bidi_streams(VarInt::from_u32(PEER_STREAMS))
         .stream_receive_window(VarInt::from_u32(PEER_STREAM_WINDOW))
@@ -122,11 +170,9 @@ pub(super) fn bound_handshakes(config: &mut quinn::ServerConfig) {
 fn common(network: Network, keep_alive: Duration, idle: Duration) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_BOUND);
-    let mut congestion = CubicConfig::default();
-    congestion.initial_window(INITIAL_WINDOW);
     let mut config = TransportConfig::default();
     config
-        .congestion_controller_factory(Arc::new(congestion))
+        .congestion_controller_factory(Way::Near.congestion())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(keep_alive))
@@ -135,4 +181,21 @@ fn common(network: Network, keep_alive: Duration, idle: Duration) -> TransportCo
         .mtu_discovery_config(Some(mtu))
         .enable_segmentation_offload(network.segmentation_offload);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_is_what_no_router_of_the_internet_knows() {
+        let check = |text: &str, expected: Way| assert_eq!(Way::to(text.parse().unwrap()), expected, "{text}");
+        for near in ["127.0.0.1", "::1", "192.168.1.2", "10.0.0.1", "172.31.0.1", "169.254.1.1", "fe80::1", "fd00::1"] {
+            check(near, Way::Near);
+        }
+        check("::ffff:192.168.1.2", Way::Near);
+        for far in ["203.0.113.1", "100.64.0.1", "172.32.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {
+            check(far, Way::Far);
+        }
+    }
 }

@@ -64,6 +64,12 @@ impl AnnouncedDials {
         Some(expected.announced.clone())
     }
 
+    /// Whether the relay of a dial under way has this port.
+    pub(super) fn are_relayed_at(&self, port: u16) -> bool {
+        let is_there = |expected: &Expected| expected.announced.relay.as_ref().is_some_and(|leg| leg.port == port);
+        self.lock().values().any(is_there)
+    }
+
     fn is_expected(&self, dial: DialId) -> bool {
         self.lock().get(&dial).is_some_and(Expected::is_open)
     }

@@ -18,16 +18,32 @@ pub enum Scope {
 pub enum EntryKind {
     /// One file.
     File,
+    /// A folder with all that is in it.
+    Folder {
+        /// How many files there are in it and below.
+        files: u64,
+    },
 }
 
-/// A file its owner publishes.
+impl EntryKind {
+    /// How many files there are in a folder; `None` for a file.
+    #[must_use]
+    pub fn files(self) -> Option<u64> {
+        match self {
+            Self::File => None,
+            Self::Folder { files } => Some(files),
+        }
+    }
+}
+
+/// A file or folder its owner publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its name, unique per owner.
     pub name: FileName,
-    /// Its size.
+    /// Its size: of a folder, that of all files in it.
     pub size: FileSize,
-    /// Its BLAKE3 root.
+    /// Its BLAKE3 root: of a folder, that of its [`super::manifest::Manifest`].
     pub digest: FileDigest,
     /// What it is.
     pub kind: EntryKind,

@@ -12,9 +12,10 @@ use super::limits::FRAME_BYTES_MAX;
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 4;
 
-/// Integers take as few bytes as they need; nothing decoded may claim more than a frame.
-const CONFIG: Configuration<LittleEndian, Varint, Limit<FRAME_BYTES_MAX>> =
-    bincode::config::standard().with_limit::<FRAME_BYTES_MAX>();
+/// Integers take as few bytes as they need; nothing decoded may claim more than the bound of its kind.
+const fn config<const BYTES_MAX: usize>() -> Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> {
+    bincode::config::standard().with_limit::<BYTES_MAX>()
+}
 
 /// The header is a plain `u32`, so that a reader knows the length after exactly four bytes.
 const HEADER: Configuration<LittleEndian, Fixint, Limit<HEADER_BYTES>> =
@@ -24,7 +25,7 @@ const HEADER: Configuration<LittleEndian, Fixint, Limit<HEADER_BYTES>> =
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The announced or encoded length is over the bound.
-    #[error("a frame of {bytes} bytes is over the limit of {FRAME_BYTES_MAX}")]
+    #[error("{bytes} bytes are over the limit of what they encode")]
     TooLong {
         /// The length that was announced or would be needed.
         bytes: usize,
@@ -45,8 +46,16 @@ pub enum CodecError {
 /// # Errors
 /// [`CodecError::TooLong`] when it does not fit a frame.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let body = bincode::serde::encode_to_vec(value, CONFIG)?;
-    if body.len() > FRAME_BYTES_MAX { Err(CodecError::TooLong { bytes: body.len() }) } else { Ok(body) }
+    encode_within::<FRAME_BYTES_MAX, _>(value)
+}
+
+/// Encodes a value that is no frame's body and has a bound of its own.
+///
+/// # Errors
+/// [`CodecError::TooLong`] when it exceeds it.
+pub fn encode_within<const BYTES_MAX: usize, T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let body = bincode::serde::encode_to_vec(value, config::<BYTES_MAX>())?;
+    if body.len() > BYTES_MAX { Err(CodecError::TooLong { bytes: body.len() }) } else { Ok(body) }
 }
 
 /// Decodes the body of a frame; every byte must belong to the value.
@@ -54,10 +63,18 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// [`CodecError`] when it is too long, malformed or followed by more bytes.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, CodecError> {
-    if body.len() > FRAME_BYTES_MAX {
+    decode_within::<FRAME_BYTES_MAX, _>(body)
+}
+
+/// Decodes what [`encode_within`] has made.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_within<const BYTES_MAX: usize, T: DeserializeOwned>(body: &[u8]) -> Result<T, CodecError> {
+    if body.len() > BYTES_MAX {
         return Err(CodecError::TooLong { bytes: body.len() });
     }
-    let (value, used) = bincode::serde::decode_from_slice(body, CONFIG)?;
+    let (value, used) = bincode::serde::decode_from_slice(body, config::<BYTES_MAX>())?;
     if used == body.len() { Ok(value) } else { Err(CodecError::Trailing(body.len() - used)) }
 }
 

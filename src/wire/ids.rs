@@ -436,6 +436,10 @@ byte_id!(
     MessageId, 16
 );
 byte_id!(
+    /// One transfer of a peer: 16 random bytes, or those of the offer it is for. Never on the wire.
+    TransferId, 16
+);
+byte_id!(
     /// One announced dial: 16 random bytes drawn by the directory.
     DialId, 16
 );

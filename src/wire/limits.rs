@@ -22,6 +22,18 @@ pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Its hash tree (32 bytes for each 256 KiB) stays within 128 MiB of the receiver's memory.
 pub const FILE_BYTES_MAX: u64 = 1 << 40;
 
+/// A path within a shared folder: what file systems take in one call.
+pub const PATH_BYTES_MAX: usize = 4_096;
+
+/// Folders within each other, so that a receiver's walk is short, and the handles that it holds are few.
+pub const PATH_DEPTH_MAX: usize = 64;
+
+/// The list of what is in a shared folder, encoded: half a million files with names of usual length.
+pub const MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Files and folders in a shared folder: their list stays within some 128 MiB of the receiver's memory.
+pub const MANIFEST_ENTRIES_MAX: usize = 500_000;
+
 /// A password: long enough for any passphrase, short enough to hash cheaply before Argon2 sees it.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
@@ -88,6 +100,9 @@ pub const LINKS_PER_KEY_MAX: usize = 2 * (1 + ERRANDS_PER_ACCOUNT_MAX);
 
 /// Files fetched over one link at a time; the others wait. Half of a link's streams: messages always find one.
 pub const FETCHES_PER_LINK_MAX: usize = 32;
+
+/// People from whom one file is fetched at a time: fewer than the dials that an account has in a minute.
+pub const SOURCES_PER_FILE_MAX: usize = 8;
 
 /// The shortest time that a message over a peer link waits for its receipt before it goes through the directory.
 pub const DIRECT_PATIENCE: Duration = Duration::from_millis(500);
@@ -164,6 +179,12 @@ pub const ANNOUNCED_DIALS_MAX: usize = 64;
 /// Offers from others that wait for a person's answer; more are declined at once.
 pub const OPEN_OFFERS_MAX: usize = 256;
 
+/// Transfers that a peer keeps: those that run, wait, are paused or have failed. More are refused until some are ended.
+pub const TRANSFERS_MAX: usize = 1_000;
+
+/// Transfers that run at a time; the others wait for their turn, so that each that runs is worth its part of the line.
+pub const TRANSFERS_AT_ONCE: usize = 8;
+
 /// One control request from first byte to answer.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -172,6 +193,13 @@ pub const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A file stream without one byte of progress is given up.
 pub const PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// And one whose reader takes nothing: it may have set itself a limit, and has several transfers that take turns.
+pub const READER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The least bytes in a second that somebody may limit their files to: the windows of a dozen streams, a quarter of a MiB
+/// each before the sender hears of it, within [`READER_DEADLINE`].
+pub const RATE_LIMIT_MIN: u64 = 50_000;
 
 /// An errand session without a request is ended.
 pub const ERRAND_IDLE: Duration = Duration::from_secs(60);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::catalog::EntryKind;
 use super::ids::{FileDigest, FileName, FileSize, MessageId, PeerKey, PeerName, PrekeyId, Signature, UnixMillis};
 use super::limits::{SEQUENCE_MAX, SKIPPED_RUNS_MAX, TEXT_BYTES_MAX};
 
@@ -35,17 +36,26 @@ pub enum Body {
         /// The offered file's name.
         name: FileName,
     },
+    /// Whoever made an offer takes it back.
+    OfferWithdrawn {
+        /// The offer's message id.
+        offer: MessageId,
+        /// The offered file's name.
+        name: FileName,
+    },
 }
 
-/// A file offered to one person.
+/// A file or folder offered to one person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// Its name at the sender.
     pub name: FileName,
-    /// Its size.
+    /// Its size: of a folder, that of all files in it.
     pub size: FileSize,
-    /// Its BLAKE3 root: the file is asked for by it.
+    /// Its BLAKE3 root, by which it is asked for: of a folder, that of its [`super::manifest::Manifest`].
     pub digest: FileDigest,
+    /// What it is.
+    pub kind: EntryKind,
 }
 
 /// The message proper, as its sender signed it.

@@ -9,6 +9,7 @@ pub mod account;
 pub mod catalog;
 pub mod datagram;
 pub mod directory;
+pub mod manifest;
 pub mod message;
 pub mod people;
 pub mod profile;

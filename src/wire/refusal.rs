@@ -105,6 +105,8 @@ pub enum Refusal {
     TooManyShares,
     /// The file was changed, moved or removed since it was shared.
     FileChanged,
+    /// The file is not sent to the asker any more: its owner has stopped that.
+    Withdrawn,
     /// The ranges asked for are not in the file.
     BadRange,
     /// The directory or peer cannot write to its disk.
@@ -196,6 +198,7 @@ impl Refusal {
             Self::Yourself => 39,
             Self::TooManyAsk => 47,
             Self::NoProfile => 46,
+            Self::Withdrawn => 48,
             Self::UnknownRequest => 60,
             Self::NameKeptBack { .. } => 70,
             Self::Disabled => 71,
@@ -314,6 +317,7 @@ impl From<RefusalOnWire> for Refusal {
             39 => Self::Yourself,
             47 => Self::TooManyAsk,
             46 => Self::NoProfile,
+            48 => Self::Withdrawn,
             60 => Self::UnknownRequest,
             71 => Self::Disabled,
             72 => Self::LegacyAccount,
@@ -378,6 +382,7 @@ impl fmt::Display for Refusal {
             Self::UnknownFile => "no such file is shared",
             Self::TooManyShares => "too many shared files",
             Self::FileChanged => "the file has changed since it was shared",
+            Self::Withdrawn => "is not sent any more, because its owner has stopped that",
             Self::BadRange => "the file has no such range",
             Self::Storage => "the other side cannot write to its disk",
             Self::TooManyTransfers => "too many transfers at a time",

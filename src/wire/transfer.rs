@@ -61,12 +61,21 @@ pub enum FetchPart {
         /// How many, at least one.
         count: u64,
     },
+    /// Of a folder, by the digest of its manifest: its small files ([`super::manifest::ManifestEntry::is_small`]) among a
+    /// run of the manifest's entries, in its order, each as one group; empty ones take no bytes. When a file cannot be
+    /// served the reason comes in the place of its first chunk, and ends the stream.
+    Files {
+        /// The first entry, counted from 0.
+        first: u64,
+        /// How many, at least one.
+        count: u64,
+    },
 }
 
 /// The yes to a [`Fetch`]; chunks follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchReply {
-    /// The size of the whole file.
+    /// The size of the whole file; of a folder, that of its manifest.
     pub size: FileSize,
 }
 

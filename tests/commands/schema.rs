@@ -24,6 +24,7 @@ const NOT_PROVOKED: &[&str] = &[
     "missing",
     "not_received",
     "not_sent",
+    "source_dropped",
 ];
 
 /// Verbs that print no event.
@@ -96,6 +97,7 @@ fn is_plain(kind: &str, value: &Value) -> Option<bool> {
             let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
             (1..=32).contains(&text.len()) && text.bytes().all(allowed)
         }),
+        "names" => value.as_array().is_some_and(|all| all.iter().all(|name| is_plain("name", name) == Some(true))),
         "key" | "digest" | "fingerprint" => is_hex(64),
         "id" => is_hex(32),
         "number" => value.is_u64(),
@@ -157,11 +159,24 @@ impl Seen {
             self.verb(person, verb, &[], 0);
         }
         self.verb(person, "share", &["a file"], 0);
+        let link = person.folder().join("a folder/link");
+        if !link.is_symlink() {
+            std::fs::create_dir(person.folder().join("a folder")).expect("there is room for a folder");
+            std::os::unix::fs::symlink("nowhere", link).expect("the folder takes a link");
+        }
+        self.verb(person, "share", &["a folder"], 0);
+        self.verb(person, "unshare", &["a folder"], 0);
         self.verb(person, "find", &["file"], 0);
         self.verb(person, "shared", &[], 0);
         self.verb(person, "get", &["bob:a large file"], 0);
         self.verb(person, "get", &["bob:nothing"], 1);
         self.verb(person, "unshare", &["a file"], 0);
+        for verb in ["offers", "transfers", "accept --always"] {
+            self.verb(person, verb, &[], 0);
+        }
+        for verb in ["decline", "cancel", "pause", "resume"] {
+            self.verb(person, verb, &["ffff"], 2);
+        }
         self.verb(person, "msg", &["bob", "hello"], 0);
         self.verb(person, "msg", &["nobody2", "hello"], 1);
         self.verb(person, "verify --mark", &["bob"], 0);
@@ -212,6 +227,32 @@ impl Seen {
         }
     }
 
+    /// Somebody is offered a file while they are away, and it is taken back when they are here again; what waits for them
+    /// is listed, paused and ended.
+    fn wait(&mut self, alice: &Person<'_>, erin: &Person<'_>) {
+        let mut erin_peer = erin.peer();
+        alice.rows("msg", &["erin", "until later"]);
+        erin_peer.messages(1);
+        self.ended("events", erin_peer, "peer", 0);
+        alice.file("for later", content(300_000));
+        self.verb(alice, "send", &["erin", "for later"], 0);
+        self.verb(alice, "offers", &[], 0);
+        let mut erin_peer = erin.peer();
+        erin_peer.event("offer");
+        self.verb(alice, "cancel", &["for later"], 0);
+        erin_peer.event("offer_withdrawn");
+        self.ended("events", erin_peer, "peer", 0);
+    }
+
+    /// What a friend offers is taken without asking.
+    fn welcome(&mut self, alice: &Person<'_>, bob: &Person<'_>, bob_peer: &mut Process) {
+        self.verb(bob, "accept --max 1M --always alice", &[], 0);
+        alice.file("welcome", content(1_000));
+        self.verb(alice, "send", &["bob", "welcome"], 0);
+        bob_peer.event("received");
+        self.verb(bob, "accept --never alice", &[], 0);
+    }
+
     fn administer(&mut self, world: &World) {
         let admin = |words: &str| world.qchat(&format!("admin --data {} --json {words}", world.path("data").display()));
         for words in ["user list", "sessions", "relay", "invite", "user reset-password carol", "user disable carol"] {
@@ -225,6 +266,10 @@ impl Seen {
         let connect = Process::spawn(carol.command("connect --json", &["bob"]));
         bob.event("consent_asked");
         bob.say("/deny carol");
+        bob.say("/limit 5M");
+        bob.event("limit");
+        bob.say("/limit off");
+        bob.event("limit");
         self.ended("events", connect, "connect", 8);
         alice.say("/connect bob");
         bob.event("consent_asked");
@@ -278,7 +323,8 @@ fn all_verbs(world: &World) -> BTreeSet<String> {
 fn everything_that_any_verb_prints_is_in_the_schema() {
     let world = World::new();
     let directory = world.directory();
-    let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(|name| world.person(name, &directory));
+    let [alice, bob, carol, dave, erin] =
+        ["alice", "bob", "carol", "dave", "erin"].map(|name| world.person(name, &directory));
     let mut seen = Seen { schema: Schema::on_file(), verbs: BTreeSet::new(), events: BTreeSet::new() };
     let (mut alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
     bob.file("a large file", content(600_000));
@@ -294,7 +340,9 @@ fn everything_that_any_verb_prints_is_in_the_schema() {
     seen.verb(&alice, "status", &[], 0);
     seen.verb(&alice, "presence", &["away"], 0);
     seen.verb(&carol, "presence", &["away"], 1);
+    seen.wait(&alice, &erin);
     seen.meet(&carol, &mut alice_peer, &mut bob_peer);
+    seen.welcome(&alice, &bob, &mut bob_peer);
     seen.administer(&world);
     seen.move_away(&carol, &directory);
     let demo = world.write("crossing", "to cross");

@@ -18,6 +18,7 @@ use qchat::wire::ids::{
     DialId, Epoch, FileDigest, FileName, FileSize, InviteToken, MessageId, Password, Pattern, PeerKey, PeerName,
     PrekeyId, Signature, Ticket, UnixMillis,
 };
+use qchat::wire::manifest::{Content, FileContent, Manifest, ManifestEntry, RelativePath};
 use qchat::wire::message::{
     Body, Delivery, ENVELOPE_VERSION, Envelope, EnvelopeHeader, InnerMessage, Offer, Receipt, ReceiptKind,
     SignedMessage, SignedReceipt, Skipped, Text,
@@ -79,6 +80,8 @@ fn requests_to_a_directory() {
     golden("request-receipts", &DirectoryRequest::Receipts { to: name("bob"), receipts: vec![receipt()] });
     golden("request-deliver", &DirectoryRequest::Deliver { to: name("bob"), envelope: Box::new(envelope()) });
     golden("request-publish", &DirectoryRequest::Publish(entry()));
+    let folder = Entry { name: file_name("photos"), kind: EntryKind::Folder { files: 20_000 }, ..entry() };
+    golden("request-publish-folder", &DirectoryRequest::Publish(folder));
     golden("request-unpublish", &DirectoryRequest::Unpublish { name: file_name("a file") });
     golden("request-find-substring", &find(Query::Substring(Pattern::parse("file").unwrap()), Some(cursor)));
     golden("request-find-exact", &find(Query::Exact { owner: name("bob"), name: file_name("a file") }, None));
@@ -226,10 +229,20 @@ fn messages_between_people() {
     };
     let size = FileSize::try_from(70_000).unwrap();
     golden("message-text", &message(Body::Text(Text::parse("Grüße").unwrap())));
-    golden("message-offer", &message(Body::Offer(Offer { name: file_name("a file"), size, digest: digest() })));
+    let offer = Offer { name: file_name("a file"), size, digest: digest(), kind: EntryKind::File };
+    golden("message-offer", &message(Body::Offer(offer.clone())));
+    let folder = Offer { name: file_name("a folder"), kind: EntryKind::Folder { files: 20_000 }, ..offer };
+    golden("message-offer-folder", &message(Body::Offer(folder)));
     golden(
         "message-offer-declined",
         &message(Body::OfferDeclined {
+            offer: MessageId::from_bytes([8; 16]),
+            name: FileName::parse("recipe.pdf").unwrap(),
+        }),
+    );
+    golden(
+        "message-offer-withdrawn",
+        &message(Body::OfferWithdrawn {
             offer: MessageId::from_bytes([8; 16]),
             name: FileName::parse("recipe.pdf").unwrap(),
         }),
@@ -245,6 +258,7 @@ fn requests_and_answers_between_peers() {
     let fetch = |part| PeerRequest::Fetch(Fetch { digest: digest(), part });
     golden("fetch-tree", &fetch(FetchPart::Tree));
     golden("fetch-groups", &fetch(FetchPart::Groups { first: 3, count: 500 }));
+    golden("fetch-files", &fetch(FetchPart::Files { first: 300, count: 256 }));
     golden("received", &PeerRequest::Received { digest: digest() });
     golden("peer-message", &PeerRequest::Message(Box::new(SignedMessage { message: vec![1], signature: signature() })));
     golden("peer-exclusive-open", &PeerRequest::Exclusive(Exclusive::Open));
@@ -273,6 +287,26 @@ fn profiles() {
     golden::<ProfileAnswer>("profile-reply-new", &Ok(ProfileReply::New(Box::new(signed))));
     golden::<ProfileAnswer>("profile-reply-nothing-new", &Ok(ProfileReply::NothingNew));
     golden::<ProfileAnswer>("profile-refused", &Err(Refusal::NoProfile));
+}
+
+#[test]
+fn the_list_of_what_is_in_a_folder() {
+    let file = |size, executable, modified_nanos| {
+        let size = FileSize::try_from(size).unwrap();
+        Content::File(FileContent { size, digest: digest(), executable, modified_nanos })
+    };
+    let mut manifest = Manifest::default();
+    for (path, what) in [
+        (".empty", file(0, false, -1)),
+        ("ä", Content::Folder),
+        ("ä/a program", file(300_000, true, 1_700_000_000_123_456_789)),
+    ] {
+        manifest.push(ManifestEntry { path: RelativePath::parse(path).unwrap(), what }).unwrap();
+    }
+    let bytes = manifest.to_bytes().unwrap();
+    let expected = on_file("manifest", &bytes);
+    assert_eq!(bytes, expected);
+    assert_eq!(Manifest::from_bytes(&expected).unwrap(), manifest);
 }
 
 #[test]

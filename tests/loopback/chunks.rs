@@ -12,17 +12,21 @@ use qchat::wire::account::LoginKind;
 use qchat::wire::catalog::{Entry, EntryKind, Scope};
 use qchat::wire::chunk;
 use qchat::wire::codec;
-use qchat::wire::directory::{DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use qchat::wire::directory::{DirectoryReply, DirectoryRequest};
 use qchat::wire::ids::{FileDigest, FileSize};
 use qchat::wire::refusal::{CloseCode, Refusal};
 use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, PeerRequest};
+use tokio::sync::oneshot;
 
 use crate::world::{ERRAND, RawClient, TestDirectory, TestPeer, content, file_name, in_time};
 
-const GROUP: usize = 256 * 1_024;
+pub(crate) const GROUP: usize = 256 * 1_024;
+
+/// What an answer takes before the chunks, at most.
+const ANSWER_BYTES_MAX: usize = 32;
 
 /// Three groups, the last of them of 401 bytes: its last chunk carries one byte.
-const FILE_BYTES: usize = 2 * GROUP + 401;
+pub(crate) const FILE_BYTES: usize = 2 * GROUP + 401;
 
 fn digest_of(content: &[u8]) -> (FileDigest, HashTree) {
     HashTree::of_reader(&mut &*content, &mut |_| {}).unwrap()
@@ -122,12 +126,25 @@ async fn a_malformed_request_ends_its_stream_only() {
 
 /// How an owner of a file may break the word its catalogue entry gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lie {
+pub(crate) enum Lie {
     None,
+    /// One bit of the chunks is another, counted from the first one asked for; the end marker is the last byte.
+    FlippedBit(usize),
     WrongBytes,
     WrongTree,
     ShortTree,
-    OtherSize,
+    /// A hash more than there are groups.
+    LongTree,
+    /// What the answer gives as the size of the file.
+    Size(u64),
+    /// The end marker instead of the first chunk.
+    NothingButTheEnd,
+    /// The first two groups in each other's place.
+    SwappedGroups,
+    /// The first group twice.
+    RepeatedGroup,
+    /// The end marker where the last group should begin.
+    MissingGroup,
     /// A length byte of 199 where 200 belongs.
     ShortChunk,
     /// 201, which no chunk may carry.
@@ -140,6 +157,10 @@ enum Lie {
     RefusesMidway(Refusal),
     /// `255` and no frame behind it.
     RefusesWithoutReason,
+    /// `255` and a frame that is no refusal, or would be too long.
+    RefusesWithGarbage(&'static [u8]),
+    /// `255` and the reason, but within a chunk.
+    RefusesWithinAChunk,
     /// Refuses in the answer frame.
     Refuses(Refusal),
     NotEvenAnAnswer,
@@ -150,18 +171,28 @@ enum Lie {
 }
 
 /// A person who publishes one file and serves it as a lie demands.
-struct Owner {
+pub(crate) struct Owner {
     client: RawClient,
     content: Vec<u8>,
     tree: Vec<u8>,
     open: Option<Connection>,
+    /// Done once, before the first chunk of the file goes out: its receiver has opened the part file by then.
+    pub(crate) meanwhile: Option<Box<dyn FnOnce()>>,
+    /// Its end is awaited once, when the first group that was asked for has gone out.
+    pub(crate) held_until: Option<oneshot::Receiver<()>>,
 }
 
 impl Owner {
-    async fn publishing(directory: &TestDirectory, content: Vec<u8>) -> Self {
+    pub(crate) async fn publishing(directory: &TestDirectory, content: Vec<u8>) -> Self {
+        let size = content.len() as u64;
+        Self::publishing_as(directory, content, size).await
+    }
+
+    /// Publishes a file as one of another size.
+    pub(crate) async fn publishing_as(directory: &TestDirectory, content: Vec<u8>, size: u64) -> Self {
         let client = RawClient::registered(directory, "mallory", LoginKind::Resident).await;
         let (digest, tree) = digest_of(&content);
-        let size = FileSize::try_from(content.len() as u64).unwrap();
+        let size = FileSize::try_from(size).unwrap();
         let entry = Entry {
             name: file_name("bait"),
             size,
@@ -171,12 +202,12 @@ impl Owner {
             hides_address: false,
         };
         assert_eq!(client.ask(DirectoryRequest::Publish(entry)).await, Ok(DirectoryReply::Done));
-        Self { client, content, tree: tree.to_bytes(), open: None }
+        Self { client, content, tree: tree.to_bytes(), open: None, meanwhile: None, held_until: None }
     }
 
     /// Takes dials and lies until it is dropped. The connection stays for the next lie, since nobody may dial all the
     /// time.
-    async fn serve(&mut self, lie: Lie) -> Infallible {
+    pub(crate) async fn serve(&mut self, lie: Lie) -> Infallible {
         loop {
             while let Some(connection) = self.open.clone() {
                 match connection.accept_stream().await {
@@ -185,38 +216,27 @@ impl Owner {
                 }
             }
             tokio::select! {
-                stream = self.client.connection.accept_stream() => self.answer_directory(stream.unwrap()).await,
+                stream = self.client.connection.accept_stream() => self.client.answer_directory(stream.unwrap()).await,
                 connection = self.client.next_connection() => self.open = Some(connection),
             }
         }
     }
 
-    async fn answer_directory(&self, mut stream: Stream) {
-        let answer: PushAnswer = match stream.read_frame().await.unwrap() {
-            DirectoryPush::Dial(announced) => self.client.expect(announced),
-            DirectoryPush::Delivery(_)
-            | DirectoryPush::Opened { .. }
-            | DirectoryPush::ConsentAsked { .. }
-            | DirectoryPush::ConsentAnswered { .. }
-            | DirectoryPush::Receipts(_)
-            | DirectoryPush::Drained { .. }
-            | DirectoryPush::Presence { .. }
-            | DirectoryPush::Announcement { .. }
-            | DirectoryPush::FriendAsked { .. }
-            | DirectoryPush::FriendAnswered { .. }
-            | DirectoryPush::PeopleChanged
-            | DirectoryPush::KeyRequested { .. }
-            | DirectoryPush::Returned { .. }
-            | DirectoryPush::KeyChanged { .. } => Ok(PushReply::Taken),
-        };
-        stream.write_frame(&answer).await.unwrap();
-        stream.finish();
-    }
-
-    async fn answer_peer(&self, mut stream: Stream, connection: &Connection, lie: Lie) {
+    async fn answer_peer(&mut self, mut stream: Stream, connection: &Connection, lie: Lie) {
         match stream.read_frame().await.unwrap() {
             PeerRequest::Fetch(Fetch { part, .. }) => {
-                let bytes = self.answer_to(part, lie);
+                if part != FetchPart::Tree
+                    && let Some(meanwhile) = self.meanwhile.take()
+                {
+                    meanwhile();
+                }
+                let mut bytes = self.answer_to(part, lie);
+                if let Some(held) = self.held_until.take_if(|_| part != FetchPart::Tree) {
+                    let rest = bytes.split_off(bytes.len().min(ANSWER_BYTES_MAX + chunk::encoded_bytes(GROUP)));
+                    stream.write(bytes.into()).await.unwrap();
+                    drop(held.await);
+                    bytes = rest;
+                }
                 if lie == Lie::Vanishes && part != FetchPart::Tree {
                     connection.close(CloseCode::Done);
                 }
@@ -239,14 +259,15 @@ impl Owner {
 
     /// The bytes of a whole answer stream.
     fn answer_to(&self, part: FetchPart, lie: Lie) -> Vec<u8> {
-        let said = self.content.len() as u64 + u64::from(lie == Lie::OtherSize);
-        let size = FileSize::try_from(said).unwrap();
-        let answer: FetchAnswer = if let Lie::Refuses(refusal) = lie { Err(refusal) } else { Ok(FetchReply { size }) };
+        // Sizes that no file has are written, too: a size is a number on the wire.
+        let size = if let Lie::Size(size) = lie { size } else { self.content.len() as u64 };
+        let answer: Result<u64, Refusal> = if let Lie::Refuses(refusal) = lie { Err(refusal) } else { Ok(size) };
         let mut bytes = codec::encode_frame(&answer).unwrap();
         match part {
             _ if lie == Lie::NotEvenAnAnswer => bytes = vec![0xff; 100],
             _ if answer.is_err() => {}
             FetchPart::Tree => self.tree_chunks(lie, &mut bytes),
+            FetchPart::Files { .. } => panic!("this is no folder"),
             FetchPart::Groups { first, count } => {
                 let first = usize::try_from(first).unwrap();
                 let groups = self.content.chunks(GROUP).skip(first).take(usize::try_from(count).unwrap());
@@ -256,11 +277,19 @@ impl Owner {
                     chunks
                 };
                 let mut chunks: Vec<Vec<u8>> = groups.map(group_chunks).collect();
-                spoil(chunks.last_mut().unwrap(), lie);
-                bytes.extend(chunks.concat());
-                let goes_on = !matches!(lie, Lie::CutOff | Lie::RefusesMidway(_) | Lie::RefusesWithoutReason);
-                bytes.extend(goes_on.then_some(chunk::END));
-                bytes.extend((lie == Lie::MoreAfterTheEnd).then_some(7));
+                rearrange(&mut chunks, lie);
+                chunks.last_mut().into_iter().for_each(|group| spoil(group, lie));
+                let mut chunks = chunks.concat();
+                let goes_on = !matches!(
+                    lie,
+                    Lie::CutOff | Lie::RefusesMidway(_) | Lie::RefusesWithoutReason | Lie::RefusesWithGarbage(_)
+                );
+                chunks.extend(goes_on.then_some(chunk::END));
+                chunks.extend((lie == Lie::MoreAfterTheEnd).then_some(7));
+                if let Lie::FlippedBit(bit) = lie {
+                    chunks[bit / 8] ^= 1 << (bit % 8);
+                }
+                bytes.extend(chunks);
             }
         }
         bytes
@@ -271,10 +300,22 @@ impl Owner {
         match lie {
             Lie::WrongTree => tree[40] ^= 1,
             Lie::ShortTree => tree.truncate(64),
+            Lie::LongTree => tree.extend([7; 32]),
             _ => {}
         }
         chunk::encode(&tree, bytes);
         bytes.push(chunk::END);
+    }
+}
+
+/// Changes which groups there are, and in which order.
+fn rearrange(groups: &mut Vec<Vec<u8>>, lie: Lie) {
+    match lie {
+        Lie::NothingButTheEnd => groups.clear(),
+        Lie::SwappedGroups if groups.len() > 1 => groups.swap(0, 1),
+        Lie::RepeatedGroup => groups.insert(0, groups[0].clone()),
+        Lie::MissingGroup => drop(groups.pop()),
+        _ => {}
     }
 }
 
@@ -296,10 +337,26 @@ fn spoil(chunks: &mut Vec<u8>, lie: Lie) {
             chunks.truncate(second);
             chunks.push(chunk::REFUSAL);
         }
+        Lie::RefusesWithGarbage(garbage) => {
+            chunks.truncate(second);
+            chunks.push(chunk::REFUSAL);
+            chunks.extend(garbage);
+        }
+        Lie::RefusesWithinAChunk => {
+            chunks.truncate(second + 100);
+            chunks.push(chunk::REFUSAL);
+            chunks.extend(codec::encode_frame(&Refusal::FileChanged).unwrap());
+        }
         Lie::None
         | Lie::WrongTree
         | Lie::ShortTree
-        | Lie::OtherSize
+        | Lie::LongTree
+        | Lie::Size(_)
+        | Lie::FlippedBit(_)
+        | Lie::NothingButTheEnd
+        | Lie::SwappedGroups
+        | Lie::RepeatedGroup
+        | Lie::MissingGroup
         | Lie::Refuses(_)
         | Lie::NotEvenAnAnswer
         | Lie::MoreAfterTheEnd
@@ -317,7 +374,21 @@ async fn no_lie_of_an_owner_becomes_a_file() {
         (Lie::WrongBytes, FailureKind::Integrity, None),
         (Lie::WrongTree, FailureKind::Integrity, None),
         (Lie::ShortTree, FailureKind::Integrity, None),
-        (Lie::OtherSize, FailureKind::Integrity, None),
+        (Lie::LongTree, FailureKind::Integrity, None),
+        (Lie::Size(0), FailureKind::Integrity, None),
+        (Lie::Size(1), FailureKind::Integrity, None),
+        (Lie::Size(FILE_BYTES as u64 - 1), FailureKind::Integrity, None),
+        (Lie::Size(FILE_BYTES as u64 + 1), FailureKind::Integrity, None),
+        (Lie::Size(1 << 32), FailureKind::Integrity, None),
+        (Lie::Size(1 << 53), FailureKind::Partial, None),
+        (Lie::Size(u64::MAX), FailureKind::Partial, None),
+        (Lie::NothingButTheEnd, FailureKind::Integrity, None),
+        (Lie::SwappedGroups, FailureKind::Integrity, None),
+        (Lie::RepeatedGroup, FailureKind::Integrity, None),
+        (Lie::MissingGroup, FailureKind::Integrity, None),
+        (Lie::RefusesWithGarbage(&[0xff; 4]), FailureKind::Partial, None),
+        (Lie::RefusesWithGarbage(&[1, 0, 0, 0, 0xff]), FailureKind::Partial, None),
+        (Lie::RefusesWithinAChunk, FailureKind::Partial, None),
         (Lie::ShortChunk, FailureKind::Integrity, None),
         (Lie::LongChunk, FailureKind::Integrity, None),
         (Lie::EarlyEnd, FailureKind::Integrity, None),

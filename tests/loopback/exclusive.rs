@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use qchat::peer::event::{Event, WhyClosed};
+use qchat::peer::event::Event;
 use qchat::peer::failure::FailureKind;
 use qchat::peer::handle::Command;
+use qchat::peer::rows::WhyClosed;
 use qchat::transport::connection::Connection;
 use qchat::wire::account::LoginKind;
 use qchat::wire::directory::{DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};

@@ -6,6 +6,7 @@ use qchat::peer::event::Event;
 use qchat::peer::failure::{Failure, FailureKind};
 use qchat::peer::handle::{Command, Source};
 use qchat::storage::partial_file::Collision;
+use qchat::storage::receive_tree::Executable;
 use qchat::wire::ids::{FileDigest, MessageId};
 use qchat::wire::refusal::Refusal;
 use qchat::wire::rendezvous::Purpose;
@@ -36,7 +37,13 @@ async fn alice_and_bob(directory: &TestDirectory) -> (TestPeer, TestPeer) {
 
 async fn accept(peer: &TestPeer, offer: &str) -> Result<Vec<Event>, Failure> {
     let folder = peer.machine.downloads();
-    peer.ask(Command::Accept { offer: offer.to_owned(), folder, collision: Collision::Refuse }).await
+    peer.ask(Command::Accept {
+        offer: offer.to_owned(),
+        folder,
+        collision: Collision::Refuse,
+        executable: Default::default(),
+    })
+    .await
 }
 
 /// Names of everything in the folder of downloads.
@@ -91,7 +98,13 @@ async fn a_file_is_found_by_its_digest() {
     let found = bob.ask(Command::Find { pattern: "DIGEST".to_owned() }).await.unwrap();
     let [Event::Found { digest, online: true, .. }] = found[..] else { panic!("{found:?}") };
     let folder = bob.machine.downloads();
-    let get = Command::Get { source: Source::Digest { digest }, folder, collision: Collision::Refuse };
+    let get = Command::Get {
+        source: Source::Digest { digest },
+        folder,
+        collision: Collision::Refuse,
+        executable: Executable::Never,
+        once: false,
+    };
     let (path, _) = received(bob.ask(get).await.unwrap());
     assert_eq!(fs::read(path).unwrap(), b"whoever has it");
 }
@@ -101,7 +114,8 @@ async fn an_offer_is_accepted() {
     let directory = TestDirectory::start();
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let path = alice.machine.file("for bob", &content(GROUP + 5));
-    let mut sending = alice.handle.run(Command::Send { to: name("bob"), path, wait: true }).await;
+    let mut sending =
+        alice.handle.run(Command::Send { to: name("bob"), path, wait: true, filter: Default::default() }).await;
     let (id, _) = bob.until(offer).await;
     let (path, _) = received(accept(&bob, "").await.unwrap());
     assert!(fs::read(path).unwrap() == content(GROUP + 5));
@@ -120,11 +134,14 @@ async fn an_offer_is_declined_and_then_served_no_more() {
     let directory = TestDirectory::start();
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let path = alice.machine.file("not for bob", b"unwanted");
-    let (declined, digest) = tokio::join!(alice.ask(Command::Send { to: name("bob"), path, wait: true }), async {
-        let (id, digest) = bob.until(offer).await;
-        bob.ask(Command::Decline { offer: id.to_string() }).await.unwrap();
-        digest
-    });
+    let (declined, digest) = tokio::join!(
+        alice.ask(Command::Send { to: name("bob"), path, wait: true, filter: Default::default() }),
+        async {
+            let (id, digest) = bob.until(offer).await;
+            bob.ask(Command::Decline { offer: id.to_string() }).await.unwrap();
+            digest
+        }
+    );
     assert_eq!(declined.unwrap_err().kind, FailureKind::Declined);
     assert_eq!(bob.ask(Command::Offers).await, Ok(Vec::new()));
     let raw = bob.machine.raw_errand().await;
@@ -139,7 +156,7 @@ async fn an_offered_file_is_not_for_a_third_person() {
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let carol = RawClient::registered(&directory, "carol", ERRAND).await;
     let path = alice.machine.file("for bob only", b"between us");
-    alice.ask(Command::Send { to: name("bob"), path, wait: false }).await.unwrap();
+    alice.ask(Command::Send { to: name("bob"), path, wait: false, filter: Default::default() }).await.unwrap();
     let (_, digest) = bob.until(offer).await;
     // She cannot even connect for it while nothing is shared with her, and gets no secret when something is.
     let fetch = Purpose::Fetch { digest };
@@ -170,7 +187,7 @@ async fn a_file_that_was_changed_is_not_served() {
     assert_eq!((failure.kind, failure.refusal), (FailureKind::Integrity, Some(Refusal::FileChanged.number())));
     assert!(!bob.machine.downloads().join("a.txt").exists());
     // Shared again it is what it is now.
-    alice.ask(Command::Share { path, hides_address: false }).await.unwrap();
+    alice.ask(Command::Share { path, hides_address: false, filter: Default::default() }).await.unwrap();
     bob.get("alice", "a.txt", Collision::Refuse).await.unwrap();
 }
 
@@ -212,7 +229,17 @@ async fn many_files_at_once_come_over_equal() {
     for name in &names {
         let source = Source::Named { owner: crate::world::name("alice"), name: crate::world::file_name(name) };
         let folder = bob.machine.downloads();
-        gets.push(bob.handle.run(Command::Get { source, folder, collision: Collision::Refuse }).await);
+        gets.push(
+            bob.handle
+                .run(Command::Get {
+                    source,
+                    folder,
+                    collision: Collision::Refuse,
+                    executable: Executable::Never,
+                    once: false,
+                })
+                .await,
+        );
     }
     for (number, mut rows) in gets.into_iter().enumerate() {
         let mut last = None;

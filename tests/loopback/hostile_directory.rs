@@ -15,6 +15,7 @@ use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
 use qchat::seal::receipt;
 use qchat::storage::partial_file::Collision;
+use qchat::storage::receive_tree::Executable;
 use qchat::transport::certificate::DirectoryCertificate;
 use qchat::transport::connection::Connection;
 use qchat::transport::endpoint::Endpoint;
@@ -307,10 +308,17 @@ async fn after_verification_nothing_goes_to_a_false_key_until_it_is_accepted() {
     assert!(told_of_change(&mut alice).await, "it is told, and kept out");
 
     let path = alice.machine.file("plan", b"secret");
-    let send = alice.ask(Command::Send { to: name("bob"), path, wait: false }).await.unwrap_err();
+    let send =
+        alice.ask(Command::Send { to: name("bob"), path, wait: false, filter: Default::default() }).await.unwrap_err();
     assert_eq!(send.kind, FailureKind::Authentication);
     let source = Source::Named { owner: name("bob"), name: file_name("photo.jpg") };
-    let get = Command::Get { source, folder: alice.machine.downloads(), collision: Collision::Refuse };
+    let get = Command::Get {
+        source,
+        folder: alice.machine.downloads(),
+        collision: Collision::Refuse,
+        executable: Executable::Never,
+        once: false,
+    };
     assert_eq!(alice.ask(get).await.unwrap_err().kind, FailureKind::Authentication);
     let marked = alice.ask(Command::Verify { name: name("bob"), mark: true }).await;
     assert_eq!(marked.unwrap_err().kind, FailureKind::Authentication, "a mark is no acceptance");

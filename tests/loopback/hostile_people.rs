@@ -8,6 +8,7 @@ use qchat::peer::rows::MessageState;
 use qchat::seal::identity::IdentityKey;
 use qchat::seal::receipt;
 use qchat::storage::partial_file::Collision;
+use qchat::storage::receive_tree::Executable;
 use qchat::wire::directory::{DirectoryPush, PushAnswer, PushReply};
 use qchat::wire::ids::{DialId, PeerKey};
 use qchat::wire::message::{Delivery, Receipt, ReceiptKind};
@@ -145,8 +146,14 @@ async fn nothing_goes_to_somebody_who_is_blocked() {
     let source = Source::Named { owner: name("bob"), name: file_name("photo.jpg") };
     for command in [
         Command::Message { to: name("bob"), text: "hello".to_owned() },
-        Command::Send { to: name("bob"), path, wait: false },
-        Command::Get { source, folder: alice.machine.downloads(), collision: Collision::Refuse },
+        Command::Send { to: name("bob"), path, wait: false, filter: Default::default() },
+        Command::Get {
+            source,
+            folder: alice.machine.downloads(),
+            collision: Collision::Refuse,
+            executable: Executable::Never,
+            once: false,
+        },
         Command::Connect { to: name("bob"), wait: false },
         Command::Allow { to: name("bob"), term: Term::Always },
         Command::Befriend { name: name("bob") },
@@ -301,7 +308,7 @@ async fn whoever_does_not_accept_messages_is_written_to_in_vain_and_at_once() {
     let path = alice.machine.file("plan", b"secret");
     for command in [
         Command::Message { to: name("bob"), text: "hello".to_owned() },
-        Command::Send { to: name("bob"), path, wait: false },
+        Command::Send { to: name("bob"), path, wait: false, filter: Default::default() },
     ] {
         let failure = alice.ask(command.clone()).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::NotAccepted, "{command:?}: {failure}");

@@ -46,7 +46,7 @@ async fn relayed() -> (TestDirectory, TestPeer, TestPeer) {
     let directory = TestDirectory::start();
     let (alice, bob) = (TestPeer::join(&directory, "alice").await, TestPeer::join(&directory, "bob").await);
     let path = alice.machine.file("hidden", &content(700_000));
-    alice.ask(Command::Share { path, hides_address: true }).await.unwrap();
+    alice.ask(Command::Share { path, hides_address: true, filter: Default::default() }).await.unwrap();
     bob.get("alice", "hidden", Collision::Refuse).await.unwrap();
     let links = status(&bob).await.1;
     assert_eq!((links.len(), links[0].path, links[0].why_relayed), (1, PathKind::Relay, Some(WhyNotDirect::NoConsent)));

@@ -26,13 +26,15 @@ use qchat::seal::prekey::PrekeySecret;
 use qchat::seal::random::OsRandom;
 use qchat::storage::partial_file::Collision;
 use qchat::storage::profile::{Home, Profile, make_private_folder};
+use qchat::storage::receive_tree::Executable;
 use qchat::transport::connection::{Connection, TransportError};
 use qchat::transport::endpoint::Endpoint;
+use qchat::transport::stream::Stream;
 use qchat::transport::tuning::{HANDSHAKE_DEADLINE, Network};
 use qchat::transport::verify::AnnouncedDials;
 use qchat::wire::account::{Identity, LoggedIn, Login, LoginKind};
 use qchat::wire::datagram::Datagram;
-use qchat::wire::directory::{DirectoryAnswer, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
+use qchat::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::{DialId, DirectoryFingerprint, FileName, InviteToken, Password, PeerKey, PeerName};
 use qchat::wire::refusal::Refusal;
 use qchat::wire::rendezvous::{DialAnnounced, DialGranted, DialRequest, Purpose};
@@ -335,7 +337,9 @@ impl TestPeer {
     /// Writes a file and publishes it.
     pub(crate) async fn share(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.machine.file(name, content);
-        self.ask(Command::Share { path: path.clone(), hides_address: false }).await.unwrap();
+        self.ask(Command::Share { path: path.clone(), hides_address: false, filter: Default::default() })
+            .await
+            .unwrap();
         path
     }
 
@@ -359,7 +363,8 @@ impl TestPeer {
         collision: Collision,
     ) -> impl Future<Output = Fetched> {
         let source = Source::Named { owner: name(owner), name: file_name(file) };
-        let asked = self.ask(Command::Get { source, folder, collision });
+        // A test wants to hear how it ended, and not that it goes on later.
+        let asked = self.ask(Command::Get { source, folder, collision, executable: Executable::Never, once: true });
         async { asked.await.map(received) }
     }
 
@@ -480,6 +485,29 @@ impl RawClient {
     pub(crate) fn expect(&self, announced: DialAnnounced) -> PushAnswer {
         assert!(self.dials.expect(announced, Instant::now() + Duration::from_secs(30)));
         Ok(PushReply::Candidates(Some(vec![self.endpoint.local_address().unwrap()])))
+    }
+
+    /// Answers what the directory pushes: a dial is expected, and everything else taken note of.
+    pub(crate) async fn answer_directory(&self, mut stream: Stream) {
+        let answer: PushAnswer = match stream.read_frame().await.unwrap() {
+            DirectoryPush::Dial(announced) => self.expect(announced),
+            DirectoryPush::Delivery(_)
+            | DirectoryPush::Opened { .. }
+            | DirectoryPush::ConsentAsked { .. }
+            | DirectoryPush::ConsentAnswered { .. }
+            | DirectoryPush::Receipts(_)
+            | DirectoryPush::Drained { .. }
+            | DirectoryPush::Presence { .. }
+            | DirectoryPush::Announcement { .. }
+            | DirectoryPush::FriendAsked { .. }
+            | DirectoryPush::FriendAnswered { .. }
+            | DirectoryPush::PeopleChanged
+            | DirectoryPush::KeyRequested { .. }
+            | DirectoryPush::Returned { .. }
+            | DirectoryPush::KeyChanged { .. } => Ok(PushReply::Taken),
+        };
+        stream.write_frame(&answer).await.unwrap();
+        stream.finish();
     }
 
     /// Waits for the next connection. Until it comes, whoever punches is punched: then it dials.

@@ -102,8 +102,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let lab = Lab::new(Kind::Port, Kind::Port);
-        let router = lab.alice.router.as_ref().expect("she has a home");
-        router.script(&format!("tc qdisc add dev wan root tbf {RATE}"));
+        lab.alice.shape(RATE);
         let world = World::new();
         let directory = directory(&world, &lab);
         Self { _directory: directory, world, lab }

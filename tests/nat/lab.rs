@@ -1,4 +1,4 @@
-//! Two homes, a server and the Internet between them.
+//! Two homes, a server and the Internet between them; more homes where a test wants them.
 //!
 //! ```text
 //! alice --lan-- router --wan--+           +--wan-- router --lan-- bob
@@ -32,6 +32,8 @@ pub(crate) struct Lab {
     pub(crate) server: Namespace,
     pub(crate) alice: Home,
     pub(crate) bob: Home,
+    /// Homes of more people, if there are any.
+    pub(crate) others: Vec<Home>,
 }
 
 /// Where a peer lives.
@@ -62,6 +64,13 @@ struct Site {
 const ALICE: Site = Site { letter: 'a', public: "203.0.113", lan: "10.1.0", ipv6: "2001:db8:a" };
 const BOB: Site = Site { letter: 'b', public: "198.51.100", lan: "10.2.0", ipv6: "2001:db8:b" };
 
+/// More homes.
+const OTHERS: [Site; 3] = [
+    Site { letter: 'c', public: "198.18.1", lan: "10.3.0", ipv6: "2001:db8:c" },
+    Site { letter: 'd', public: "198.18.2", lan: "10.4.0", ipv6: "2001:db8:d" },
+    Site { letter: 'e', public: "198.18.3", lan: "10.5.0", ipv6: "2001:db8:e" },
+];
+
 /// The LAN of `Kind::Home`, on both sides.
 const USUAL_LAN: &str = "192.168.1";
 
@@ -77,7 +86,14 @@ impl Lab {
         let server = server(&core);
         let alice = home(&core, &ALICE, alice, delay);
         let bob = home(&core, &BOB, bob, delay);
-        Self { core, server, alice, bob }
+        Self { core, server, alice, bob, others: Vec::new() }
+    }
+
+    /// Five people, each behind a router of their own that finds direct paths.
+    pub(crate) fn of_five() -> Self {
+        let mut lab = Self::new(Kind::Port, Kind::Port);
+        lab.others = OTHERS.iter().map(|site| home(&lab.core, site, Kind::Port, Duration::ZERO)).collect();
+        lab
     }
 
     /// Bytes that went from home to home through the core, from Alice's and from Bob's, whatever a program says.
@@ -95,7 +111,7 @@ impl Lab {
         let server = server(&core);
         let alice = home(&core, &ALICE, Kind::Port, delay);
         let bob = neighbour(&alice);
-        Self { core, server, alice, bob }
+        Self { core, server, alice, bob, others: Vec::new() }
     }
 
     /// Lets no packet through from one home to the other; the server can be reached.
@@ -110,6 +126,14 @@ impl Lab {
     /// Takes `cut` back.
     pub(crate) fn mend(&self) {
         self.core.script("nft delete table inet cut");
+    }
+}
+
+impl Home {
+    /// Lets no more than this leave the home, in the words of `tc`'s token bucket.
+    pub(crate) fn shape(&self, rate: &str) {
+        let router = self.router.as_ref().expect("it has a router of its own");
+        router.script(&format!("tc qdisc add dev wan root tbf {rate}"));
     }
 }
 

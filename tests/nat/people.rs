@@ -21,11 +21,16 @@ const ASKED_EVERY: Duration = Duration::from_millis(200);
 
 /// A running directory that can be reached by the families of addresses that the peers have.
 pub(crate) fn directory(world: &World, lab: &Lab) -> Process {
+    directory_that(world, lab, "")
+}
+
+/// A running directory with more flags.
+pub(crate) fn directory_that(world: &World, lab: &Lab, flags: &str) -> Process {
     let (cert, data) = (world.path("cert"), world.path("data"));
     let (cert, data) = (cert.display(), data.display());
     let has_ipv6 = lab.alice.lan.is_ipv6() || lab.bob.lan.is_ipv6();
     let listen = if has_ipv6 { "[::]" } else { "0.0.0.0" };
-    let serve = format!("serve --cert {cert} --data {data} --listen {listen}:{PORT} --json");
+    let serve = format!("serve --cert {cert} --data {data} --listen {listen}:{PORT} --json {flags}");
     let mut process = Process::spawn(world.set_up(qchat(&lab.server), &serve));
     process.event("listening");
     process
@@ -47,6 +52,12 @@ impl<'a> Person<'a> {
     /// The two people of a lab.
     pub(crate) fn both(world: &'a World, lab: &'a Lab) -> [Self; 2] {
         [Self { world, name: "alice", home: &lab.alice }, Self { world, name: "bob", home: &lab.bob }]
+    }
+
+    /// The people of the other homes of a lab.
+    pub(crate) fn others(world: &'a World, lab: &'a Lab) -> Vec<Self> {
+        let person = |(name, home)| Self { world, name, home };
+        ["carol", "dave", "erin"].into_iter().zip(&lab.others).map(person).collect()
     }
 
     /// Where their programs start, and where what they fetch goes.
@@ -109,6 +120,15 @@ impl<'a> Person<'a> {
     /// Publishes a file, with flags.
     pub(crate) fn share_with(&self, name: &str, flags: &str) {
         self.run(&format!("share {flags}"), &[name]).expect_code(0);
+    }
+
+    /// The digest of the one published file of this name, and how many people have it.
+    pub(crate) fn find(&self, name: &str) -> (String, usize) {
+        let found = self.run("find", &[name]).events();
+        let digests: Vec<&str> = found.iter().filter_map(|row| row["digest"].as_str()).collect();
+        let first = digests.first().expect("somebody has it");
+        assert!(digests.iter().all(|digest| digest == first), "they have different files: {digests:?}");
+        (first.to_string(), digests.len())
     }
 
     /// How the link to somebody goes, once no better path is being looked for. `None` when nothing is said about it.

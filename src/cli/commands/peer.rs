@@ -28,11 +28,12 @@ use crate::cli::words::{self, Line, Place};
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, PeerHandle};
+use crate::peer::rows::Direction;
 use crate::wire::ids::{MessageId, PeerName};
 
 /// Runs a peer until its user quits, its input ends, or a newer login takes over.
 pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Failure> {
-    let settings = Settings::from_login(args.login)?.reading(args.reading);
+    let settings = Settings::from_login(args.login)?.reading(args.reading).moving_at(args.speed);
     let log = args.log.map(|path| ActivityLog::open(&path, &settings.user)).transpose()?;
     let folder = std::env::current_dir()
         .map_err(|error| Failure::new(FailureKind::Other, format!("the current folder is gone: {error}")))?;
@@ -340,7 +341,7 @@ impl Face {
             }
         }
         if !self.running.is_empty() {
-            self.output.talk("* what was unfinished has stopped; a transfer goes on when you give its command again");
+            self.output.talk("* what was unfinished has stopped; transfers go on when your peer runs again");
         }
         while let Ok(event) = events.try_recv() {
             self.show(event).await?;
@@ -350,7 +351,8 @@ impl Face {
 
     /// Offers wait over restarts, so a person may have forgotten them.
     async fn remind_of_offers(&self) -> Result<(), Failure> {
-        let waiting = self.handle.ask(Command::Offers).await?.len();
+        let open = self.handle.ask(Command::Offers).await?;
+        let waiting = open.iter().filter(|offer| matches!(offer, Event::Offer { .. })).count();
         if waiting > 0 {
             self.output.talk(&format!("* offered files that wait for your answer: {waiting} (/offers)"));
         }
@@ -368,6 +370,8 @@ impl Face {
                 | Command::Blocked
                 | Command::Friends
                 | Command::Offers
+                | Command::Transfers
+                | Command::Welcomes
                 | Command::History { .. }
         );
         let mut rows = self.handle.run(command).await;
@@ -380,6 +384,8 @@ impl Face {
                     // The fate of a message is an event of the peer, which shows it once.
                     Event::Stored { .. } | Event::Queued { .. } | Event::Delivered { .. } | Event::Read { .. } => {}
                     Event::NotSent { .. } => was_told = true,
+                    // What goes from here no more is an event of the peer too.
+                    Event::Transfer(row) if row.is_news && row.direction == Direction::Out => {}
                     Event::Legacy { name } => output.legacy(&name),
                     Event::Failed { failure } if !was_told => output.failure(&failure),
                     Event::Done if lists && is_empty => output.talk("* nothing"),
@@ -518,7 +524,10 @@ async fn until(time: Option<Instant>) {
 /// The id of an event that is a message from somebody.
 pub(super) fn message_id(event: &Event) -> Option<MessageId> {
     match event {
-        Event::Message { id, .. } | Event::Offer { id, .. } | Event::OfferDeclined { id, .. } => Some(*id),
+        Event::Message { id, .. }
+        | Event::Offer { id, .. }
+        | Event::OfferDeclined { id, .. }
+        | Event::OfferWithdrawn { id, .. } => Some(*id),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot};
@@ -21,18 +22,56 @@ use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::Command;
 use crate::storage::partial_file::Collision;
+use crate::storage::receive_tree::Executable;
+use crate::storage::walk::Filter;
 use crate::wire::ids::PeerName;
 use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::people::Presence;
 
 /// Runs a verb to its end, or until the user stops it.
 pub(super) async fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
+    let speed = speed(&verb);
     let (commands, login) = translate(verb)?;
-    let settings = Settings::from_login(login)?;
+    let settings = Settings::from_login(login)?.moving_at(speed);
+    let follows = commands.iter().any(follows_a_transfer);
+    let offers = commands.iter().any(|command| matches!(command, Command::Send { .. }));
+    let is_left_to_a_peer = AtomicBool::new(false);
     tokio::select! {
-        result = run_all(commands, &settings, output) => result,
-        () = stop_signal() => Err(Failure::new(FailureKind::Interrupted, "stopped")),
+        result = run_all(commands, &settings, &is_left_to_a_peer, output) => result,
+        () = stop_signal() => Err(stopped(follows, offers, is_left_to_a_peer.load(Ordering::Relaxed))),
     }
+}
+
+/// What is left of a verb that its user stops.
+fn stopped(follows: bool, offers: bool, is_left_to_a_peer: bool) -> Failure {
+    let (text, hint) = match (follows, offers, is_left_to_a_peer) {
+        (true, _, true) => (
+            "stopped watching: your running peer goes on with the transfer",
+            "`qchat transfers` shows it, `qchat cancel` ends it",
+        ),
+        (_, true, true) => {
+            ("stopped waiting: what was offered stays offered", "`qchat offers` lists it, `qchat cancel` takes it back")
+        }
+        (true, _, false) => ("stopped", "what arrived is kept: the same command goes on from there"),
+        (false, ..) => return Failure::new(FailureKind::Interrupted, "stopped"),
+    };
+    Failure::new(FailureKind::Interrupted, text).hint(hint)
+}
+
+/// Refuses several paths of which one is not there, before anything is done with the others.
+fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
+    let missing = paths.iter().find(|path| path.symlink_metadata().is_err());
+    match missing.filter(|_| paths.len() > 1) {
+        Some(path) => {
+            Err(Failure::new(FailureKind::Other, format!("there is no {}: nothing was done", path.display())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a command only watches what a resident peer does, when there is one.
+fn follows_a_transfer(command: &Command) -> bool {
+    matches!(command, Command::Get { .. } | Command::Accept { .. } | Command::Resume { .. })
 }
 
 /// The commands that a verb comes to, and who gives them.
@@ -45,14 +84,19 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         Verb::Find(args) => (vec![Command::Find { pattern: args.pattern }], args.login),
         Verb::Shared(args) => (vec![Command::Shared], args.login),
         Verb::Share(args) => {
+            all_there(&args.paths)?;
             let hides_address = args.hide_address;
-            let share = |path| Ok(Command::Share { path: absolute(path)?, hides_address });
+            let filter = filter(args.left_out);
+            let share = |path| Ok(Command::Share { path: absolute(path)?, hides_address, filter: filter.clone() });
             (args.paths.into_iter().map(share).collect::<Result<_, Failure>>()?, args.login)
         }
         Verb::Unshare(args) => (args.names.into_iter().map(|name| Command::Unshare { name }).collect(), args.login),
         Verb::Msg(args) => (vec![Command::Message { to: args.name, text: text(&args.text)? }], args.login),
         Verb::Send(args) => {
-            let send = |path| Ok(Command::Send { to: args.name.clone(), path: absolute(path)?, wait: true });
+            all_there(&args.paths)?;
+            let (to, filter) = (args.name, filter(args.left_out));
+            let send =
+                |path| Ok(Command::Send { to: to.clone(), path: absolute(path)?, wait: true, filter: filter.clone() });
             (args.paths.into_iter().map(send).collect::<Result<_, Failure>>()?, args.login)
         }
         Verb::Get(args) => {
@@ -62,8 +106,20 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
                 _ => Collision::Refuse,
             };
             let source = words::source(&args.source)?;
-            (vec![Command::Get { source, folder: absolute(args.out)?, collision }], args.login)
+            let executable = if args.executable { Executable::Kept } else { Executable::Never };
+            (vec![Command::Get { source, folder: absolute(args.out)?, collision, executable, once: false }], args.login)
         }
+        Verb::Offers(args) => (vec![Command::Offers], args.login),
+        Verb::Accept(args) => {
+            let folder = absolute(args.out.clone())?;
+            let (command, login) = args.command(folder)?;
+            (vec![command], login)
+        }
+        Verb::Decline(args) => (vec![Command::Decline { offer: args.offer }], args.login),
+        Verb::Transfers(args) => (vec![Command::Transfers], args.login),
+        Verb::Cancel(args) => (vec![Command::Cancel { which: args.which }], args.login),
+        Verb::Pause(args) => (vec![Command::Pause { which: args.which }], args.login),
+        Verb::Resume(args) => (vec![Command::Resume { which: args.which }], args.login),
         Verb::Verify(args) => (vec![Command::Verify { name: args.name, mark: args.mark }], args.login),
         Verb::Trust(args) => (vec![Command::Trust { name: args.name }], args.login),
         Verb::Connect(args) => (vec![Command::Connect { to: args.name, wait: true }], args.login),
@@ -97,6 +153,19 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
             return Err(Failure::new(FailureKind::Usage, "this is not a one-shot verb"));
         }
     })
+}
+
+/// How fast a verb's files may move.
+fn speed(verb: &Verb) -> args::Speed {
+    match verb {
+        Verb::Get(args) => args.speed,
+        Verb::Send(args) => args.speed,
+        _ => args::Speed { limit: None },
+    }
+}
+
+fn filter(args::LeftOut { exclude, gitignore }: args::LeftOut) -> Filter {
+    Filter { exclude, gitignore }
 }
 
 fn shown(shown: Shown) -> Presence {
@@ -179,7 +248,12 @@ fn text(words: &[String]) -> Result<String, Failure> {
     Ok(text.trim_end_matches('\n').to_owned())
 }
 
-async fn run_all(commands: Vec<Command>, settings: &Settings, output: &Output) -> Result<(), Failure> {
+async fn run_all(
+    commands: Vec<Command>,
+    settings: &Settings,
+    is_left_to_a_peer: &AtomicBool,
+    output: &Output,
+) -> Result<(), Failure> {
     let fingerprint = entrance::trusted_fingerprint(settings, output).await?;
     let socket = settings.home.local_socket(fingerprint, &settings.user);
     let shares = commands.iter().any(|command| matches!(command, Command::Share { .. }));
@@ -189,6 +263,12 @@ async fn run_all(commands: Vec<Command>, settings: &Settings, output: &Output) -
             return Err(Failure::new(FailureKind::Usage, text)
                 .hint("start it with --direct-only or --relay-only, or leave that out here"));
         }
+        if settings.limit.is_some() {
+            let text = "your peer runs here, and it decides how fast files go and come";
+            return Err(Failure::new(FailureKind::Usage, text)
+                .hint("type `/limit RATE` there, or start it with --limit RATE; or leave that out here"));
+        }
+        is_left_to_a_peer.store(true, Ordering::Relaxed);
         return through_resident(commands, &socket, first, output).await;
     }
     let waits = commands.iter().any(|command| matches!(command, Command::Send { .. }));
@@ -300,19 +380,22 @@ pub(super) fn show(event: Event, output: &Output) -> Option<Result<(), Failure>>
 
 /// What is said to a person rather than asked for by a script.
 fn is_talk(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::Stored { .. }
-            | Event::Delivered { .. }
-            | Event::Read { .. }
-            | Event::Queued { .. }
-            | Event::Offered { .. }
-            | Event::Note { .. }
-            | Event::Asked { .. }
-            | Event::PresenceSet { .. }
-            | Event::Announced { .. }
-            | Event::Connected { .. }
-            | Event::Sent { .. }
-            | Event::KeyChanged { .. }
-    )
+    let is_news = matches!(event, Event::Transfer(row) if row.is_news);
+    is_news
+        || matches!(
+            event,
+            Event::Stored { .. }
+                | Event::Delivered { .. }
+                | Event::Read { .. }
+                | Event::Queued { .. }
+                | Event::Offered { .. }
+                | Event::Note { .. }
+                | Event::Skipped { .. }
+                | Event::Asked { .. }
+                | Event::PresenceSet { .. }
+                | Event::Announced { .. }
+                | Event::Connected { .. }
+                | Event::Sent { .. }
+                | Event::KeyChanged { .. }
+        )
 }

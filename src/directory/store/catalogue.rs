@@ -9,7 +9,7 @@ use crate::wire::ids::{FileDigest, FileName, FileSize, PeerName, UnixMillis};
 use crate::wire::limits::SHARES_PER_ACCOUNT_MAX;
 use crate::wire::refusal::Refusal;
 
-const COLUMNS: &str = "owner, name, size, digest, kind, scope, hides_address";
+const COLUMNS: &str = "owner, name, size, digest, kind, scope, hides_address, files";
 
 pub(super) fn publish(sql: &Connection, owner: &PeerName, entry: &Entry, now: UnixMillis) -> Result<(), StoreError> {
     // An entry of the same name is replaced, so it does not count.
@@ -19,10 +19,12 @@ pub(super) fn publish(sql: &Connection, owner: &PeerName, entry: &Entry, now: Un
         return refused(Refusal::TooManyShares);
     }
     sql.prepare_cached(
-        "INSERT INTO share (owner, name, size, digest, kind, scope, published_at, hides_address)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO share (owner, name, size, digest, kind, scope, published_at, hides_address,
+             files)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (owner, name) DO UPDATE SET size = excluded.size, digest = excluded.digest, kind = excluded.kind,
-             scope = excluded.scope, published_at = excluded.published_at, hides_address = excluded.hides_address",
+             scope = excluded.scope, published_at = excluded.published_at, hides_address = excluded.hides_address,
+             files = excluded.files",
     )?
     .execute(params![
         owner.as_str(),
@@ -32,7 +34,8 @@ pub(super) fn publish(sql: &Connection, owner: &PeerName, entry: &Entry, now: Un
         kind_text(entry.kind),
         scope_text(entry.scope),
         now.0.cast_signed(),
-        entry.hides_address
+        entry.hides_address,
+        entry.kind.files().map(u64::cast_signed)
     ])?;
     Ok(())
 }
@@ -118,7 +121,7 @@ fn entry_row(row: &Row<'_>) -> Result<(PeerName, Entry), StoreError> {
         name: parsed::<FileName>(&column::<String>(row, 1)?)?,
         size: FileSize::try_from(column::<i64>(row, 2)?.cast_unsigned()).map_err(|error| malformed("size", &error))?,
         digest: FileDigest::from_bytes(column(row, 3)?),
-        kind: kind_from(&column::<String>(row, 4)?)?,
+        kind: kind_from(&column::<String>(row, 4)?, column(row, 7)?)?,
         scope: scope_from(&column::<String>(row, 5)?)?,
         hides_address: column(row, 6)?,
     };
@@ -128,13 +131,15 @@ fn entry_row(row: &Row<'_>) -> Result<(PeerName, Entry), StoreError> {
 fn kind_text(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::File => "file",
+        EntryKind::Folder { .. } => "folder",
     }
 }
 
-fn kind_from(text: &str) -> Result<EntryKind, StoreError> {
-    match text {
-        "file" => Ok(EntryKind::File),
-        other => Err(malformed("kind", &other)),
+fn kind_from(text: &str, files: Option<i64>) -> Result<EntryKind, StoreError> {
+    match (text, files) {
+        ("file", None) => Ok(EntryKind::File),
+        ("folder", Some(files)) => Ok(EntryKind::Folder { files: files.cast_unsigned() }),
+        (other, _) => Err(malformed("kind", &other)),
     }
 }
 

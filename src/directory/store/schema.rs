@@ -178,4 +178,8 @@ CREATE INDEX acquaintance_of ON acquaintance (other);
 -- Whether it is an account of the gateway, which has its key on behalf of a program of an older system.
 ALTER TABLE account ADD COLUMN legacy INTEGER NOT NULL DEFAULT 0 CHECK (legacy IN (0, 1));
 ",
+    "
+-- Of a folder: how many files there are in it.
+ALTER TABLE share ADD COLUMN files INTEGER;
+",
 ];

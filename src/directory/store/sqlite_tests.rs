@@ -347,7 +347,7 @@ async fn an_owner_publishes_so_many_files_and_no_more() {
     let world = World::with(&["alice"]).await;
     world.meddle(&format!(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {SHARES_PER_ACCOUNT_MAX})
-         INSERT INTO share SELECT 'alice', 'file' || i, 1, zeroblob(32), 'file', 'everyone', 0, 0 FROM n"
+         INSERT INTO share SELECT 'alice', 'file' || i, 1, zeroblob(32), 'file', 'everyone', 0, 0, NULL FROM n"
     ));
     let alice = name("alice");
     is_refused(world.store.publish(&alice, entry("one more", 1), NOW).await, Refusal::TooManyShares);

@@ -18,6 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
         for local in [safe.as_str(), &safe.partial(), safe.numbered(1).as_str(), safe.numbered(u32::MAX).as_str()] {
             check_component(local);
         }
+        assert!(!(safe.as_str().starts_with('.') && safe.as_str().ends_with(".qpart")), "passes for a part file");
+        let again = FileName::parse(safe.as_str()).expect("what is written here can be shared again");
+        assert_eq!(SafeName::from_remote(&again), safe, "another name when it is received again");
     }
 });
 

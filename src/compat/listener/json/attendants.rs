@@ -18,8 +18,9 @@ use crate::compat::dialect::json::chunks::cut;
 use crate::compat::gateway::Gateway;
 use crate::compat::resident::{Mail, Resident};
 use crate::compat::settings::Dialect;
-use crate::peer::event::{Event, WhyClosed};
+use crate::peer::event::Event;
 use crate::peer::failure::Failure;
+use crate::peer::rows::WhyClosed;
 use crate::wire::ids::PeerName;
 use crate::wire::people::FriendAnswer;
 

@@ -1,6 +1,6 @@
 //! Which verification groups of a file are here, and which run of them to ask for next.
 
-/// The groups of one file, each missing or here.
+/// The groups of one file, each missing or here: 128 KiB of memory for a file of 256 GiB.
 #[derive(Debug, Clone)]
 pub struct Groups {
     /// One bit for each group, set when it is here.
@@ -27,6 +27,16 @@ impl Groups {
         }
     }
 
+    /// Notes that a group is missing again.
+    pub fn unmark(&mut self, group: u64) {
+        let (word, bit) = place(group);
+        let Some(word) = self.here.get_mut(word).filter(|_| group < self.count) else { return };
+        if *word & bit != 0 {
+            *word &= !bit;
+            self.missing += 1;
+        }
+    }
+
     /// Whether a group is here.
     #[must_use]
     pub fn is_here(&self, group: u64) -> bool {
@@ -40,12 +50,31 @@ impl Groups {
         self.missing
     }
 
+    /// How many groups the file has.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// The first run of missing groups: where it begins and how long it is.
     #[must_use]
     pub fn next_missing_run(&self) -> Option<(u64, u64)> {
-        let first = (0..self.count).find(|group| !self.is_here(*group))?;
-        let end = (first..self.count).find(|group| self.is_here(*group)).unwrap_or(self.count);
+        let first = self.next(0, |word| !word)?;
+        let end = self.next(first, |word| word).unwrap_or(self.count);
         Some((first, end - first))
+    }
+
+    /// The first group from `from` on whose bit is set in what `look` makes of its word: a word at a time, because a large
+    /// file has millions of them.
+    fn next(&self, from: u64, look: impl Fn(u64) -> u64) -> Option<u64> {
+        let (mut word, bit) = place(from);
+        let mut seen = look(*self.here.get(word)?) & !(bit - 1);
+        while seen == 0 {
+            word += 1;
+            seen = look(*self.here.get(word)?);
+        }
+        let found = u64::try_from(word).ok()? * 64 + u64::from(seen.trailing_zeros());
+        (found < self.count).then_some(found)
     }
 }
 
@@ -70,6 +99,10 @@ mod tests {
         assert_eq!(groups.next_missing_run(), Some((65, 64)));
         (65..129).for_each(|group| groups.mark(group));
         assert_eq!((groups.missing(), groups.next_missing_run()), (0, None));
+        groups.unmark(129);
+        groups.unmark(129);
+        groups.unmark(130);
+        assert_eq!((groups.missing(), groups.next_missing_run()), (1, Some((129, 1))));
     }
 
     #[test]

@@ -1,0 +1,261 @@
+//! Transfers and offers as typed and read: the arguments of their verbs, and their lines on the screen.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args as ClapArgs;
+use indicatif::HumanBytes;
+
+use super::args::Login;
+use super::output::{amount, printable, titled};
+use super::sizes;
+use super::times::day_and_time;
+use super::words::{local_path, usage};
+use crate::peer::event::Event;
+use crate::peer::failure::{Failure, FailureKind};
+use crate::peer::handle::Command;
+use crate::peer::rows::{Direction, TransferRow, TransferState};
+use crate::storage::partial_file::Collision;
+use crate::storage::receive_tree::Executable;
+use crate::wire::ids::PeerName;
+
+/// A verb that is about one offer of somebody.
+#[derive(Debug, ClapArgs)]
+pub(super) struct WhichOffer {
+    /// The beginning of its id, the name of the file or of who offers it; the only one when it is left out.
+    #[arg(value_name = "ID|NAME", default_value = "")]
+    pub(super) offer: String,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+/// A verb that is about one transfer.
+#[derive(Debug, ClapArgs)]
+pub(super) struct WhichTransfer {
+    /// The beginning of its id, or the name of the file; the only one when it is left out.
+    #[arg(value_name = "ID|FILE", default_value = "")]
+    pub(super) which: String,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  qchat accept bob                            the file that bob offers\n  \
+                  qchat accept --always bob --max 100M        from now on files of bob, a friend, without asking\n  \
+                  qchat accept --always                       whose files are taken so\n  \
+                  qchat accept --never bob                    asks again\n\n\
+                  When whoever offers it is away your running peer fetches the file as soon as they are back; this \
+                  ends with exit code 5 then.")]
+pub(super) struct Accept {
+    /// The beginning of the offer's id, the name of the file or of who offers it; the only one when it is left out.
+    #[arg(value_name = "ID|NAME", default_value = "", conflicts_with_all = ["always", "never"])]
+    pub(super) offer: String,
+    /// The folder to put it into.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) out: PathBuf,
+    /// Replace a file of that name.
+    #[arg(long, conflicts_with = "rename")]
+    pub(super) overwrite: bool,
+    /// Take another name, `file (1)`, when there is a file of that name.
+    #[arg(long)]
+    pub(super) rename: bool,
+    /// Let those files of a folder be executed that may be executed where they come from.
+    #[arg(long)]
+    pub(super) executable: bool,
+    /// Take this friend's files without asking from now on; without a name it lists of whom that is so.
+    #[arg(long, value_name = "FRIEND", num_args = 0..=1, conflicts_with = "never")]
+    pub(super) always: Option<Option<PeerName>>,
+    /// But none that is larger: 100M, 2G.
+    #[arg(long, value_name = "SIZE", value_parser = sizes::bytes, requires = "always")]
+    pub(super) max: Option<u64>,
+    /// Ask about this friend's files again.
+    #[arg(long, value_name = "FRIEND")]
+    pub(super) never: Option<PeerName>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+impl Accept {
+    /// The command that this comes to; `folder` is absolute.
+    pub(super) fn command(self, folder: PathBuf) -> Result<(Command, Login), Failure> {
+        let command = match (self.always, self.never) {
+            (Some(Some(name)), _) => {
+                let bytes_max = self.max.ok_or_else(no_bound)?;
+                Command::Welcome { name, bytes_max, folder }
+            }
+            (Some(None), _) => Command::Welcomes,
+            (None, Some(name)) => Command::Unwelcome { name },
+            (None, None) => {
+                let collision = match (self.overwrite, self.rename) {
+                    (true, _) => Collision::Overwrite,
+                    (_, true) => Collision::Rename,
+                    _ => Collision::Refuse,
+                };
+                let executable = if self.executable { Executable::Kept } else { Executable::Never };
+                Command::Accept { offer: self.offer, folder, collision, executable }
+            }
+        };
+        Ok((command, self.login))
+    }
+}
+
+fn no_bound() -> Failure {
+    Failure::new(FailureKind::Usage, "files of at most which size?").hint("--max 100M")
+}
+
+/// Reads what follows `/accept always` or `/accept never`; `None` when it is about an offer.
+pub(super) fn accept_in_advance(rest: &str, folder: &Path) -> Option<Result<Command, Failure>> {
+    let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    match word {
+        "always" => Some(always(rest.trim(), folder)),
+        "never" => Some(PeerName::parse(rest.trim()).map_err(usage).map(|name| Command::Unwelcome { name })),
+        _ => None,
+    }
+}
+
+/// Reads `NAME SIZE [DIR]`.
+fn always(rest: &str, folder: &Path) -> Result<Command, Failure> {
+    if rest.is_empty() {
+        return Ok(Command::Welcomes);
+    }
+    let needs = || Failure::new(FailureKind::Usage, "/accept always needs NAME SIZE [DIR], such as bob 100M");
+    let (name, rest) = rest.split_once(char::is_whitespace).ok_or_else(needs)?;
+    let (size, into) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
+    let bytes_max = sizes::bytes(size).map_err(|error| Failure::new(FailureKind::Usage, error))?;
+    let folder = if into.trim().is_empty() { folder.to_owned() } else { local_path(into.trim(), folder) };
+    Ok(Command::Welcome { name: PeerName::parse(name).map_err(usage)?, bytes_max, folder })
+}
+
+/// The line of a transfer.
+pub(super) fn line(row: &TransferRow) -> String {
+    if row.is_news { changed(row) } else { listed(row) }
+}
+
+/// The line of a transfer in a list.
+fn listed(row: &TransferRow) -> String {
+    let way = if row.direction == Direction::In { "from" } else { "to" };
+    let state = match (row.state, row.direction) {
+        (TransferState::Running, Direction::In) => "receiving",
+        (TransferState::Running, Direction::Out) => "sending",
+        (TransferState::Waiting, _) => "waiting",
+        (TransferState::Paused, _) => "paused",
+        (TransferState::Failed, _) => "failed",
+        (TransferState::Interrupted, _) => "interrupted",
+        (TransferState::Cancelled, _) => "cancelled",
+    };
+    let reason = row.reason.as_deref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+    let via = row.via.as_ref().map(|via| format!(", {}", super::paths::kind(via))).unwrap_or_default();
+    format!("{:.8}  {} {way} {}  {}  {state}{via}{reason}", row.id, name(row), people(row), moved(row))
+}
+
+/// The line that says that a transfer stands otherwise now.
+fn changed(row: &TransferRow) -> String {
+    let (what, who) = (name(row), people(row));
+    let reason = row.reason.as_deref().map(printable);
+    let because = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    match (row.state, row.direction) {
+        (TransferState::Running, _) => format!("* going on with {what} from {who}: {}", moved(row)),
+        (TransferState::Waiting, _) => {
+            format!("* {what} from {who} waits{because}; it goes on by itself, `cancel {:.8}` ends it", row.id)
+        }
+        (TransferState::Paused, _) => format!("* {what} from {who} is paused{because}; `resume {:.8}` goes on", row.id),
+        (TransferState::Failed | TransferState::Interrupted, _) => {
+            format!("* {what} from {who} has stopped{because}; `resume {:.8}` tries again", row.id)
+        }
+        (TransferState::Cancelled, Direction::In) => format!("* {what} from {who} was cancelled"),
+        (TransferState::Cancelled, Direction::Out) => format!("* {what} is not sent to {who} any more"),
+    }
+}
+
+fn name(row: &TransferRow) -> String {
+    titled(&row.name, row.files)
+}
+
+fn people(row: &TransferRow) -> String {
+    row.with.iter().map(PeerName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn moved(row: &TransferRow) -> String {
+    format!("{} of {}", HumanBytes(row.done), HumanBytes(row.size))
+}
+
+/// The line of an event about offers; `None` when it is about something else.
+pub(super) fn offer(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Offered { to, name, size, files, online, .. } => {
+            let when = if *online {
+                "waiting for their answer".to_owned()
+            } else {
+                format!("queued, starts when {to} is back and accepts; your peer has to run then")
+            };
+            format!("* offered {} ({}) to {to}: {when}", titled(name, *files), amount(*size, *files))
+        }
+        Event::OfferDeclined { by, name, .. } => format!("* {by} declined {}", printable(name.as_str())),
+        Event::OfferWithdrawn { from, name, .. } => {
+            format!("* {from} does not offer {} any more", printable(name.as_str()))
+        }
+        Event::OpenOffer { to, id, name, size, files, since } => format!(
+            "{id:.8}  {} ({}) to {to}, since {}: not answered yet, /cancel {id:.8} takes it back",
+            titled(name, *files),
+            amount(*size, *files),
+            day_and_time(*since)
+        ),
+        Event::Welcome { name, bytes_max, folder } => format!(
+            "files of {name} up to {} go to {} without asking",
+            HumanBytes(*bytes_max),
+            printable(&folder.display().to_string())
+        ),
+        Event::Unwelcome { name } => format!("you are asked about files of {name}"),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ids::{FileName, TransferId};
+
+    fn row(state: TransferState, reason: Option<&str>) -> TransferRow {
+        TransferRow {
+            id: TransferId::from_bytes([0xab; 16]),
+            direction: Direction::In,
+            name: FileName::parse("a b").unwrap(),
+            with: vec![PeerName::parse("bob").unwrap(), PeerName::parse("carol").unwrap()],
+            size: 2 << 30,
+            files: None,
+            done: 812 << 20,
+            state,
+            reason: reason.map(str::to_owned),
+            via: None,
+            offer: None,
+            is_news: false,
+        }
+    }
+
+    #[test]
+    fn a_line_says_what_goes_on_and_how_to_end_it() {
+        let bob = TransferRow { with: vec![PeerName::parse("bob").unwrap()], ..row(TransferState::Running, None) };
+        let bob = TransferRow { name: FileName::parse("x").unwrap(), ..bob };
+        assert_eq!(changed(&bob), "* going on with x from bob: 812.00 MiB of 2.00 GiB");
+        let waits = row(TransferState::Waiting, Some("bob is not online"));
+        assert_eq!(
+            changed(&waits),
+            "* a b from bob, carol waits: bob is not online; it goes on by itself, `cancel abababab` ends it"
+        );
+        assert_eq!(listed(&waits), "abababab  a b from bob, carol  812.00 MiB of 2.00 GiB  waiting: bob is not online");
+    }
+
+    #[test]
+    fn files_of_a_friend_are_taken_in_advance_up_to_a_size() {
+        let read = |rest| accept_in_advance(rest, Path::new("/here"));
+        let bob = || PeerName::parse("bob").unwrap();
+        let welcome = |folder: &str| Command::Welcome { name: bob(), bytes_max: 100_000_000, folder: folder.into() };
+        assert_eq!(read("always bob 100M").unwrap().unwrap(), welcome("/here"));
+        assert_eq!(read("always  bob  100M  in box").unwrap().unwrap(), welcome("/here/in box"));
+        assert_eq!(read("always").unwrap().unwrap(), Command::Welcomes);
+        assert_eq!(read("never bob").unwrap().unwrap(), Command::Unwelcome { name: bob() });
+        for wrong in ["always bob", "always bob much", "always B*b 1M", "never", "never bob carol"] {
+            assert!(read(wrong).unwrap().is_err(), "{wrong:?} should be refused");
+        }
+        assert!(read("bob").is_none() && read("").is_none() && read("alwaysbob").is_none());
+    }
+}

@@ -1,0 +1,148 @@
+//! Transfers from outside: they survive whatever is killed, and verbs list, pause and end them. The large version, with
+//! 50 kills in 2 GiB, is `tests/kill/run`.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::program::{DEADLINE, Directory, Person, Process, World, content, names_in, text};
+
+/// Bytes of a file that takes long enough to be killed in.
+const LARGE: usize = 96 << 20;
+
+fn alice_and_bob<'a>(world: &'a World, directory: &Directory) -> (Person<'a>, Person<'a>) {
+    (world.person("alice", directory), world.person("bob", directory))
+}
+
+/// Waits until bytes of a file come.
+fn receiving(peer: &mut Process) -> Value {
+    peer.event_where("progress", |event| event["activity"] == "receiving")
+}
+
+fn transfer_that_is(peer: &mut Process, state: &str) -> Value {
+    peer.event_where("transfer", |event| event["state"] == state)
+}
+
+fn same_bytes(alice: &Person<'_>, bob: &Person<'_>, name: &str) -> bool {
+    let read = |person: &Person<'_>| std::fs::read(person.folder().join(name)).expect("it is there");
+    read(alice) == read(bob)
+}
+
+#[test]
+fn a_transfer_survives_kills_of_both_sides_without_being_asked_again() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    alice.file("large.bin", content(LARGE));
+    let (mut alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
+    alice.rows("share", &["large.bin"]);
+    bob_peer.say("/get alice:large.bin");
+    receiving(&mut bob_peer);
+
+    for kill in 0..5 {
+        if kill % 2 == 0 {
+            bob_peer.kill();
+            bob_peer = bob.peer();
+            let goes_on = transfer_that_is(&mut bob_peer, "running");
+            assert!(goes_on["done"].as_u64().unwrap() > 0, "{goes_on}");
+            receiving(&mut bob_peer);
+        } else {
+            alice_peer.kill();
+            alice_peer = alice.peer();
+        }
+    }
+    let received = bob_peer.event("received");
+
+    assert!(received["resumed"].as_u64().unwrap() > 0, "{received}");
+    assert!(same_bytes(&alice, &bob, "large.bin"));
+    assert_eq!(names_in(&bob.folder()), ["large.bin"], "no part file is left");
+    assert_eq!(bob.rows("transfers", &[]), Vec::<Value>::new());
+}
+
+#[test]
+fn an_offer_survives_kills_of_both_between_offer_and_acceptance_and_after_it() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    let mut bob_peer = bob.peer();
+    let mut alice_peer = alice.peer();
+    alice_peer.say("/msg bob hello");
+    bob_peer.messages(1);
+    bob_peer.kill();
+    alice_peer.event_where("presence", |event| event["name"] == "bob" && event["online"] == false);
+    alice.file("offered.bin", content(700_000));
+
+    let queued = alice.run("send", &["bob", "offered.bin"]);
+    queued.expect_code(0);
+    assert!(queued.stderr.contains("queued, starts when bob is back"), "{}", queued.stderr);
+    alice_peer.kill();
+    let mut bob_peer = bob.peer();
+    bob_peer.event("offer");
+    bob_peer.kill();
+    let mut bob_peer = bob.peer();
+    // Nobody has told the directory that she is gone.
+    let until = Instant::now() + DEADLINE;
+    while !bob.rows("who", &["alice"]).is_empty() {
+        assert!(Instant::now() < until, "alice is still listed");
+    }
+    let accepted = bob.run("accept", &["alice"]);
+    accepted.expect_error(5, "offered.bin waits: alice is not online");
+    let listed = bob.rows("transfers", &[]);
+    assert_eq!((listed.len(), text(&listed[0], "state")), (1, "waiting"));
+    bob_peer.kill();
+    let _alice_peer = alice.peer();
+    let mut bob_peer = bob.peer();
+
+    bob_peer.event("received");
+    assert!(same_bytes(&alice, &bob, "offered.bin"));
+    assert_eq!(bob.rows("offers", &[]), Vec::<Value>::new());
+    assert_eq!(alice.rows("offers", &[]), Vec::<Value>::new());
+}
+
+#[test]
+fn a_verb_that_is_stopped_leaves_the_transfer_to_the_peer_and_another_ends_it() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    alice.file("large.bin", content(LARGE));
+    let (_alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
+    alice.rows("share", &["large.bin"]);
+    let mut get = Process::spawn(bob.command("get --json", &["alice:large.bin"]));
+    receiving(&mut get);
+
+    get.signal(Signal::INT);
+    let stopped = get.outcome();
+    stopped.expect_error(130, "your running peer goes on with the transfer");
+    bob.run("pause", &["large.bin"]).expect_code(0);
+    let paused = bob.rows("transfers", &[]);
+    assert_eq!(text(&paused[0], "state"), "paused");
+    bob.run("cancel", &["ffff"]).expect_error(2, "begins with \"ffff\"");
+    bob.rows("cancel", &[&text(&paused[0], "id")[..8]]);
+
+    assert_eq!(bob.rows("transfers", &[]), Vec::<Value>::new());
+    assert_eq!(names_in(&bob.folder()), Vec::<String>::new());
+    assert!(bob_peer.event_within(Duration::ZERO).is_none_or(|event| event["event"] != "received"));
+}
+
+#[test]
+fn without_a_peer_an_interrupted_transfer_is_listed_and_resumed() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    alice.file("large.bin", content(LARGE));
+    let _alice_peer = alice.peer();
+    alice.rows("share", &["large.bin"]);
+    let mut get = Process::spawn(bob.command("get --json", &["alice:large.bin"]));
+    receiving(&mut get);
+    get.kill();
+
+    let listed = bob.rows("transfers", &[]);
+    assert_eq!((listed.len(), text(&listed[0], "state")), (1, "interrupted"));
+    let rows = bob.rows("resume", &[&text(&listed[0], "id")[..8]]);
+
+    let received = rows.last().unwrap();
+    assert_eq!(text(received, "event"), "received");
+    assert!(same_bytes(&alice, &bob, "large.bin"));
+    assert_eq!(bob.rows("transfers", &[]), Vec::<Value>::new());
+}
