@@ -12,6 +12,8 @@ use super::words::{DEFAULT_TERM, audience_of, term_of};
 use super::{sizes, times};
 use crate::peer::handle::Term;
 use crate::storage::history::{Before, id_beginning};
+use crate::storage::partial_file::Collision;
+use crate::storage::receive_tree::Executable;
 use crate::wire::ids::{FileName, PeerName};
 use crate::wire::people::Audience;
 
@@ -207,6 +209,39 @@ pub(super) struct Peer {
     pub(super) speed: Speed,
     #[command(flatten)]
     pub(super) reading: Reading,
+}
+
+/// Where what is received goes, and how.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Place {
+    /// The folder to put it into.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) out: PathBuf,
+    /// Replace a file of that name; in a folder of that name, the files that come.
+    #[arg(long, conflicts_with = "rename")]
+    pub(super) overwrite: bool,
+    /// Take another name, `file (1)`, when there is a file of that name.
+    #[arg(long)]
+    pub(super) rename: bool,
+    /// Let files of a folder be executable that are so at their owner's.
+    #[arg(long)]
+    pub(super) executable: bool,
+}
+
+impl Place {
+    /// What to do when there is a file of that name.
+    pub(super) fn collision(&self) -> Collision {
+        match (self.overwrite, self.rename) {
+            (true, _) => Collision::Overwrite,
+            (false, true) => Collision::Rename,
+            (false, false) => Collision::Refuse,
+        }
+    }
+
+    /// Whether files of a folder may be executed.
+    pub(super) fn executable(&self) -> Executable {
+        if self.executable { Executable::Kept } else { Executable::Never }
+    }
 }
 
 /// How fast files may go and come.
@@ -585,18 +620,8 @@ pub(super) struct Get {
     /// NAME:FILE, NAME:FOLDER, or the digest of 64 hexadecimal digits.
     #[arg(value_name = "NAME:FILE|DIGEST")]
     pub(super) source: String,
-    /// The folder to put it into.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(super) out: PathBuf,
-    /// Replace a file of that name; in a folder of that name, the files that come.
-    #[arg(long, conflicts_with = "rename")]
-    pub(super) overwrite: bool,
-    /// Take another name, `file (1)`, when there is a file of that name.
-    #[arg(long)]
-    pub(super) rename: bool,
-    /// Let files of a folder be executable that are so at their owner's.
-    #[arg(long)]
-    pub(super) executable: bool,
+    #[command(flatten)]
+    pub(super) place: Place,
     #[command(flatten)]
     pub(super) speed: Speed,
     #[command(flatten)]

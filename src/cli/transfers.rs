@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args as ClapArgs;
 use indicatif::HumanBytes;
 
-use super::args::Login;
+use super::args::{Login, Place};
 use super::output::{amount, printable, titled};
 use super::sizes;
 use super::times::day_and_time;
@@ -14,8 +14,6 @@ use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::Command;
 use crate::peer::rows::{Direction, TransferRow, TransferState};
-use crate::storage::partial_file::Collision;
-use crate::storage::receive_tree::Executable;
 use crate::wire::ids::PeerName;
 
 /// A verb that is about one offer of somebody.
@@ -49,18 +47,8 @@ pub(super) struct Accept {
     /// The beginning of the offer's id, the name of the file or of who offers it; the only one when it is left out.
     #[arg(value_name = "ID|NAME", default_value = "", conflicts_with_all = ["always", "never"])]
     pub(super) offer: String,
-    /// The folder to put it into.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(super) out: PathBuf,
-    /// Replace a file of that name.
-    #[arg(long, conflicts_with = "rename")]
-    pub(super) overwrite: bool,
-    /// Take another name, `file (1)`, when there is a file of that name.
-    #[arg(long)]
-    pub(super) rename: bool,
-    /// Let those files of a folder be executed that may be executed where they come from.
-    #[arg(long)]
-    pub(super) executable: bool,
+    #[command(flatten)]
+    pub(super) place: Place,
     /// Take this friend's files without asking from now on; without a name it lists of whom that is so.
     #[arg(long, value_name = "FRIEND", num_args = 0..=1, conflicts_with = "never")]
     pub(super) always: Option<Option<PeerName>>,
@@ -85,12 +73,7 @@ impl Accept {
             (Some(None), _) => Command::Welcomes,
             (None, Some(name)) => Command::Unwelcome { name },
             (None, None) => {
-                let collision = match (self.overwrite, self.rename) {
-                    (true, _) => Collision::Overwrite,
-                    (_, true) => Collision::Rename,
-                    _ => Collision::Refuse,
-                };
-                let executable = if self.executable { Executable::Kept } else { Executable::Never };
+                let (collision, executable) = (self.place.collision(), self.place.executable());
                 Command::Accept { offer: self.offer, folder, collision, executable }
             }
         };

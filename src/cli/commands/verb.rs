@@ -21,8 +21,6 @@ use crate::peer::driver::Peer;
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::Command;
-use crate::storage::partial_file::Collision;
-use crate::storage::receive_tree::Executable;
 use crate::storage::walk::Filter;
 use crate::wire::ids::PeerName;
 use crate::wire::limits::TEXT_BYTES_MAX;
@@ -100,18 +98,14 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
             (args.paths.into_iter().map(send).collect::<Result<_, Failure>>()?, args.login)
         }
         Verb::Get(args) => {
-            let collision = match (args.overwrite, args.rename) {
-                (true, _) => Collision::Overwrite,
-                (_, true) => Collision::Rename,
-                _ => Collision::Refuse,
-            };
             let source = words::source(&args.source)?;
-            let executable = if args.executable { Executable::Kept } else { Executable::Never };
-            (vec![Command::Get { source, folder: absolute(args.out)?, collision, executable, once: false }], args.login)
+            let (collision, executable) = (args.place.collision(), args.place.executable());
+            let folder = absolute(args.place.out)?;
+            (vec![Command::Get { source, folder, collision, executable, once: false }], args.login)
         }
         Verb::Offers(args) => (vec![Command::Offers], args.login),
         Verb::Accept(args) => {
-            let folder = absolute(args.out.clone())?;
+            let folder = absolute(args.place.out.clone())?;
             let (command, login) = args.command(folder)?;
             (vec![command], login)
         }
