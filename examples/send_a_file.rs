@@ -28,8 +28,10 @@ async fn main() -> Result<()> {
     fs::write(&path, &photo)?;
 
     // With `wait` the last rows come when Bob has the file, so Bob acts while Ada waits.
-    let mut sending =
-        ada.handle.run(Command::Send { to: "bob".parse()?, path, wait: true, filter: Default::default() }).await;
+    let mut sending = ada
+        .handle
+        .run(Command::Send { to: "bob".parse()?, paths: vec![path], wait: true, filter: Default::default() })
+        .await;
     let (offer, name, size) = common::hear(&mut at_bob, |event| match event {
         Event::Offer { id, name, size, .. } => Some((id, name, size)),
         _ => None,

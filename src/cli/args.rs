@@ -14,6 +14,7 @@ use crate::peer::handle::Term;
 use crate::storage::history::{Before, id_beginning};
 use crate::storage::partial_file::Collision;
 use crate::storage::receive_tree::Executable;
+use crate::storage::walk::Filter;
 use crate::wire::ids::{FileName, PeerName};
 use crate::wire::people::Audience;
 
@@ -408,18 +409,31 @@ pub(super) struct LeftOut {
     pub(super) gitignore: bool,
 }
 
+impl From<LeftOut> for Filter {
+    fn from(LeftOut { exclude, gitignore }: LeftOut) -> Self {
+        Self { exclude, gitignore }
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 pub(super) struct Share {
     /// The files and folders.
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]
+    pub(super) how: Sharing,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+/// How something is shared.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Sharing {
+    #[command(flatten)]
     pub(super) left_out: LeftOut,
     /// Serve them through the directory's relay only: who fetches them does not see your IP address.
     #[arg(long)]
     pub(super) hide_address: bool,
-    #[command(flatten)]
-    pub(super) login: Login,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -34,4 +34,4 @@ pub(super) fn number(kind: FailureKind) -> u8 {
 pub(super) const TABLE: &str = "\
 Exit codes: 0 done, 1 failure, 2 usage, 3 declined, 4 peer offline, 5 partial (the same command resumes),
 6 integrity, 7 authentication or key changed, 8 blocked or no consent, 9 quota or rate,
-10 directory unreachable, 11 no path, 12 timed out, 13 disk, 14 logged in elsewhere, 130 interrupted.";
+10 directory unreachable, 11 no path, 12 timed out, 13 disk, 14 session ended elsewhere, 130 interrupted.";

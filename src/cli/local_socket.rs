@@ -24,8 +24,8 @@ use crate::storage::profile::{ProfileError, make_private_folder};
 
 /// The version of this protocol.
 const VERSION: u32 = 1;
-/// A command with the longest text and path fits.
-const COMMAND_BYTES_MAX: u64 = 64 * 1024;
+/// A command with as many paths as a shell hands to a program (2 MiB on Linux) fits, as JSON.
+const COMMAND_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Verbs that run through one peer at a time.
 const CLIENTS_MAX: usize = 64;
 /// A verb that says nothing this long after connecting is turned away.

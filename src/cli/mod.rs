@@ -8,6 +8,8 @@ mod sizes;
 mod commands;
 mod editor;
 mod entrance;
+mod face;
+mod flags;
 mod local_socket;
 mod old_words;
 mod windows;
@@ -25,6 +27,7 @@ mod exit;
 mod output;
 mod paths;
 mod profiles;
+mod progress;
 mod prompt;
 mod qr_code;
 

@@ -4,18 +4,19 @@
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::args::{Color, Look};
+use super::face::Face;
+use super::progress::{self, Amount, Bar};
 use super::times::{clock_time, day_and_time};
 use super::{legacy, look_back, paths, people, profiles, qr_code, sizes, transfers};
 use crate::peer::event::{Event, HowLong, What};
 use crate::peer::failure::{Failure, FailureKind};
-use crate::peer::path::PathInfo;
-use crate::peer::rows::{Activity, WhyClosed};
+use crate::peer::rows::WhyClosed;
 use crate::wire::ids::{FileName, PeerName, UnixMillis, is_unprintable};
 use crate::wire::people::Presence;
 
@@ -27,6 +28,8 @@ pub(super) struct Output {
     json: bool,
     quiet: bool,
     color: bool,
+    /// Whether who reads it types at the prompt of a peer.
+    is_at_prompt: AtomicBool,
     /// Replaces standard output while a line is being typed.
     above_prompt: Mutex<Option<LinePrinter>>,
     bar: Mutex<Bar>,
@@ -35,27 +38,6 @@ pub(super) struct Output {
     /// Of whom was said already that they use an older program.
     legacy: Mutex<BTreeSet<PeerName>>,
 }
-
-/// The progress that is on the screen.
-#[derive(Default)]
-struct Bar {
-    drawn: Option<(String, ProgressBar)>,
-    /// Where bars cannot be drawn: what was printed last.
-    printed: Option<Printed>,
-}
-
-/// Progress as lines.
-struct Printed {
-    title: String,
-    /// When and with how many bytes it began: what an earlier transfer left is no speed of this one.
-    began: (Instant, u64),
-    last: Instant,
-    /// When it moved last, and how far it was.
-    moved: (Instant, u64),
-}
-
-/// Often enough to see that it moves, seldom enough to leave the chat on the screen.
-const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// People with older programs who are remembered; with more, all are said again.
 const LEGACY_MAX: usize = 10_000;
@@ -71,6 +53,7 @@ impl Output {
             json: look.json,
             quiet: look.quiet,
             color: color && !look.json,
+            is_at_prompt: AtomicBool::new(false),
             above_prompt: Mutex::default(),
             bar: Mutex::default(),
             broken: Mutex::default(),
@@ -82,21 +65,33 @@ impl Output {
         self.json
     }
 
+    /// Commands are typed at the prompt of a peer from now on.
+    pub(super) fn opens_prompt(&self) {
+        self.is_at_prompt.store(true, Ordering::Relaxed);
+    }
+
+    /// Where commands are typed.
+    fn face(&self) -> Face {
+        if self.is_at_prompt.load(Ordering::Relaxed) { Face::Prompt } else { Face::Shell }
+    }
+
     /// Prints through an editor from now on, so that incoming lines never break the line being typed.
     pub(super) fn print_above_prompt(&self, printer: LinePrinter) {
         *lock(&self.above_prompt) = Some(printer);
     }
 
-    /// Prints to standard output again.
+    /// Prints to standard output again, for somebody in a shell.
     pub(super) fn prompt_ended(&self) {
         *lock(&self.above_prompt) = None;
+        self.is_at_prompt.store(false, Ordering::Relaxed);
     }
 
     /// Shows an event: one line of JSON, or what a person wants to read of it.
     pub(super) fn event(&self, event: &Event) {
         match event {
-            Event::Progress { activity, name, done, total, via, .. } if !self.json => {
-                self.progress(*activity, name, via.as_ref(), *done, *total);
+            Event::Progress { activity, name, done, total, files, via, .. } if !self.json => {
+                let title = progress::title(*activity, name, via.as_ref());
+                self.progress(title, Amount { done: *done, total: *total, files: *files });
             }
             event if self.json => self.json(event),
             event => {
@@ -204,6 +199,8 @@ impl Output {
     /// Reports why a command failed, with what to do about it.
     pub(super) fn failure(&self, failure: &Failure) {
         self.end_bar();
+        let hint = failure.hint.as_ref().map(|hint| self.face().hint(hint));
+        let failure = &Failure { hint, ..failure.clone() };
         if self.json {
             self.json(&Event::Failed { failure: failure.clone() });
         }
@@ -222,36 +219,27 @@ impl Output {
         if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    fn progress(&self, activity: Activity, name: &str, via: Option<&PathInfo>, done: u64, total: u64) {
+    fn progress(&self, title: String, amount: Amount) {
         if self.quiet {
             return;
         }
-        let verb = match activity {
-            Activity::Hashing => "hashing",
-            Activity::Checking => "checking",
-            Activity::Receiving => "receiving",
-            Activity::Sending => "sending",
-        };
-        let via = via.map_or_else(String::new, |via| format!(" ({})", paths::kind(via)));
-        let title = format!("{verb} {}{via}", printable(name));
         let mut bar = lock(&self.bar);
         if lock(&self.above_prompt).is_some() {
-            if let Some(line) = bar.line_due(&title, done, total) {
+            if let Some(line) = bar.line_due(title, amount) {
                 self.line(&line);
             }
         } else {
-            bar.draw(title, done, total);
+            bar.draw(title, amount);
         }
     }
 
     fn end_bar(&self) {
-        if let Some((_, bar)) = lock(&self.bar).drawn.take() {
-            bar.finish_and_clear();
-        }
+        lock(&self.bar).clear();
     }
 
     /// The line a person reads; `None` for what they need not know.
     fn sentence(&self, event: &Event) -> Option<String> {
+        let face = self.face();
         Some(match event {
             Event::LoggedIn { name, directory, created, waiting, .. } => {
                 let made = if *created { ", a new account" } else { "" };
@@ -305,7 +293,7 @@ impl Output {
             Event::AuditFinding(row) => look_back::finding_line(row),
             Event::Again { .. } => "* perhaps shown before the program was stopped:".to_owned(),
             Event::NotSent { to, failure, .. } => {
-                let hint = failure.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                let hint = failure.hint.as_ref().map(|hint| format!("; {}", face.hint(hint))).unwrap_or_default();
                 format!("* not sent to {to}: {}{hint}", printable(&failure.message))
             }
             Event::KeyChanged { name, old, new, held: false } => {
@@ -313,11 +301,12 @@ impl Output {
             }
             Event::KeyChanged { name, old, new, held: true } => format!(
                 "! {name} shows another key than the one you verified: {old} is now {new}; nothing is sent to it or \
-                 taken from it until `trust {name}`; ask them first whether it is theirs"
+                 taken from it until `{}`; ask them first whether it is theirs",
+                face.command(&format!("trust {name}"))
             ),
             Event::Contact { name, legacy: true, .. } => legacy::contact(name),
             Event::Contact { name, safety_number, verified_at, offered_safety_number, .. } => {
-                contact(name, safety_number, *verified_at, offered_safety_number.as_deref())
+                face.hint(&contact(name, safety_number, *verified_at, offered_safety_number.as_deref()))
             }
             Event::KeyRequested { key, source } => format!(
                 "! somebody at {source} who knows your password wants to take this account to another machine (key \
@@ -333,28 +322,23 @@ impl Output {
                 let picture = if is_read_by_a_person() { qr_code::lines(link) } else { None };
                 picture.map_or_else(|| link.to_owned(), |picture| format!("{picture}\n{link}"))
             }
-            Event::Offer { from, id, name, size, files, legacy, .. } => format!(
-                "* {from}{} offers {} ({}): /accept {id:.8} or /decline {id:.8}",
-                legacy::mark(*legacy),
-                titled(name, *files),
-                amount(*size, *files)
-            ),
-            event @ (Event::Offered { .. }
+            event @ (Event::Offer { .. }
+            | Event::Offered { .. }
             | Event::OfferDeclined { .. }
             | Event::OfferWithdrawn { .. }
             | Event::OpenOffer { .. }
             | Event::Welcome { .. }
-            | Event::Unwelcome { .. }) => return transfers::offer(event),
-            Event::Transfer(row) => transfers::line(row),
+            | Event::Unwelcome { .. }) => return transfers::offer(event, face),
+            Event::Transfer(row) => transfers::line(row, face),
             Event::Received { from, path, size, files, resumed, millis, via, .. } => {
                 let rate = rate(size - resumed, *millis);
                 let path = printable(&path.display().to_string());
                 let resumed =
                     if *resumed > 0 { format!(", {} were here", HumanBytes(*resumed)) } else { String::new() };
                 format!(
-                    "* received {path} from {from}: {}{resumed}, verified, {rate}, {}",
+                    "* received {path} from {from}: {}{resumed}, verified, {rate}{}",
                     amount(*size, *files),
-                    paths::kind(via)
+                    via.as_ref().map_or_else(String::new, |via| format!(", {}", paths::kind(via)))
                 )
             }
             Event::Sent { to, name, size, files, .. } => {
@@ -377,10 +361,17 @@ impl Output {
                 let legacy = if *legacy { "  legacy" } else { "" };
                 format!("{owner}:{}  {}{legacy}{when}", titled(name, *files), amount(*size, *files))
             }
-            Event::Shared { name, path, size, files, hides_address, .. } => {
+            Event::Shared { name, path, size, files, hides_address, replaces, .. } => {
                 let path = printable(&path.display().to_string());
                 let hidden = if *hides_address { "  (relayed only)" } else { "" };
-                format!("{}  {}  {path}{hidden}", titled(name, *files), amount(*size, *files))
+                let (name, amount) = (titled(name, *files), amount(*size, *files));
+                let replaced = replaces.as_ref().map(|before| {
+                    format!(
+                        "  (in place of {}, which is not shared any more)",
+                        printable(&before.display().to_string())
+                    )
+                });
+                format!("{name}  {amount}  {path}{hidden}{}", replaced.unwrap_or_default())
             }
             Event::Skipped { path, why, others } => {
                 let others = others.map_or_else(String::new, |others| format!("; and {others} more"));
@@ -405,7 +396,7 @@ impl Output {
             Event::Blocked { name } => format!("{name} is blocked"),
             Event::Unblocked { name } => format!("{name} is not blocked any more"),
             Event::Friend { name, state, presence, last_seen, legacy, .. } => {
-                format!("{}{}", people::friend(name, *state, *presence, *last_seen), legacy::note(*legacy))
+                format!("{}{}", people::friend(name, *state, *presence, *last_seen, face), legacy::note(*legacy))
             }
             Event::Unfriended { name } => format!("{name} is no friend of yours"),
             Event::PutOff { name } => format!("{name} is told that you are busy: their request waits"),
@@ -507,58 +498,6 @@ fn date(UnixMillis(millis): UnixMillis) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-impl Bar {
-    fn draw(&mut self, title: String, done: u64, total: u64) {
-        if !matches!(&self.drawn, Some((drawn, _)) if *drawn == title) {
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            let style =
-                ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %  {binary_bytes_per_sec}  {eta} left");
-            bar.set_style(style.expect("the template is constant and was seen to parse"));
-            bar.set_message(title.clone());
-            // What was here before is no speed of this transfer.
-            bar.set_position(done);
-            bar.reset_eta();
-            if let Some((_, before)) = self.drawn.replace((title, bar)) {
-                before.finish_and_clear();
-            }
-        }
-        if let Some((_, bar)) = &self.drawn {
-            bar.set_position(done);
-        }
-    }
-
-    /// A line of progress once in a while, for screens where a bar cannot be drawn.
-    fn line_due(&mut self, title: &str, done: u64, total: u64) -> Option<String> {
-        let now = Instant::now();
-        // What went back or stood still for long has begun anew.
-        let goes_on = |printed: &&mut Printed| {
-            let (moved_at, moved_to) = printed.moved;
-            printed.title == title && moved_to <= done && now - moved_at < 2 * PROGRESS_LINE_INTERVAL
-        };
-        let Some(printed) = self.printed.as_mut().filter(goes_on) else {
-            // The first line comes later: a fast transfer needs none.
-            self.printed = Some(Printed { title: title.to_owned(), began: (now, done), last: now, moved: (now, done) });
-            return None;
-        };
-        if done > printed.moved.1 {
-            printed.moved = (now, done);
-        }
-        if now - printed.last < PROGRESS_LINE_INTERVAL {
-            return None;
-        }
-        printed.last = now;
-        let (began, before) = printed.began;
-        let millis = u64::try_from((now - began).as_millis()).unwrap_or(u64::MAX);
-        let speed = per_second(done.saturating_sub(before), millis);
-        let percent = done * 100 / total.max(1);
-        let left = total
-            .saturating_sub(done)
-            .checked_div(speed)
-            .map_or_else(String::new, |seconds| format!("  {} left", HumanDuration(Duration::from_secs(seconds))));
-        Some(format!("* {title}: {percent} %  {}/s{left}", HumanBytes(speed)))
-    }
-}
-
 /// Shows clap's help, version or complaint where each belongs.
 pub(super) fn usage(error: &clap::Error) {
     drop(error.print());
@@ -585,7 +524,7 @@ pub(super) fn to_stderr(text: &str) {
 }
 
 /// Bytes moved in a time, as bytes per second.
-fn per_second(bytes: u64, millis: u64) -> u64 {
+pub(super) fn per_second(bytes: u64, millis: u64) -> u64 {
     u64::try_from(u128::from(bytes) * 1_000 / u128::from(millis.max(1))).unwrap_or(u64::MAX)
 }
 

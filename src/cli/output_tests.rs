@@ -47,7 +47,7 @@ fn what_is_said_with_an_older_program_is_marked_wherever_it_is_read() {
     check(Event::Message { from: carol(), id, sent_at, text, legacy: true }, "] carol (legacy): hi");
     let (size, legacy, key) = (12, true, PeerKey::from_bytes([3; 32]));
     let offer = Event::Offer { from: carol(), id, name: name.clone(), size, digest, files: None, legacy };
-    check(offer, "* carol (legacy) offers notes.txt (12 B): /accept 01010101 or /decline 01010101");
+    check(offer, "* carol (legacy) offers notes.txt (12 B): `qchat accept 01010101` or `qchat decline 01010101`");
     let found = Event::Found { owner: carol(), online: false, name, size, digest, files: None, legacy };
     check(found, "carol:notes.txt  12 B  legacy  (offline)");
     let person = Event::Person { name: carol(), presence: Presence::Away, last_seen: None, legacy };

@@ -1,5 +1,6 @@
 //! The lines of friends, of their requests and answers, and of who may see an account, as people read them.
 
+use super::face::Face;
 use super::legacy;
 use super::times::day_and_time;
 use crate::wire::ids::{PeerName, UnixMillis};
@@ -11,11 +12,12 @@ pub(super) fn friend(
     state: FriendState,
     presence: Option<Presence>,
     last_seen: Option<UnixMillis>,
+    face: Face,
 ) -> String {
     match (state, presence, last_seen) {
         (FriendState::Asked, _, _) => format!("{name}  asked, and has not answered"),
         (FriendState::AsksUs, _, _) => {
-            format!("{name}  asks you: `friend {name}` accepts, `unfriend {name}` declines")
+            face.hint(&format!("{name}  asks you: `friend {name}` accepts, `unfriend {name}` declines"))
         }
         (FriendState::Friends, None, _) => format!("{name}  friend"),
         (FriendState::Friends, Some(Presence::Online), _) => format!("{name}  friend, online"),

@@ -13,7 +13,7 @@ use crate::peer::rows::{PictureRow, ProfileRow, ProfileSource};
 use crate::wire::ids::PeerName;
 use crate::wire::profile::{DisplayName, FieldLabel, FieldValue, PartError, PictureKind, ProfileInfo};
 
-/// Reads what follows `/profile`: nothing, `NAME`, `NAME via FRIEND` or `edit FIELD [VALUE]`. `folder` is where relative
+/// Reads what follows `/profile`: nothing, `NAME`, `NAME via FRIEND` (`--via`, as the verb has it) or `edit FIELD [VALUE]`. `folder` is where relative
 /// paths begin.
 pub(super) fn command(rest: &str, folder: &Path) -> Result<Command, Failure> {
     let (first, more) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -24,7 +24,7 @@ pub(super) fn command(rest: &str, folder: &Path) -> Result<Command, Failure> {
     }
     let name = |text| PeerName::parse(text).map_err(usage);
     let via = match more.split_once(char::is_whitespace) {
-        Some(("via", friend)) => Some(name(friend.trim())?),
+        Some(("via" | "--via", friend)) => Some(name(friend.trim())?),
         None if more.is_empty() => None,
         Some(_) | None => {
             return Err(Failure::new(FailureKind::Usage, format!("/profile {first} does not know {more:?}"))

@@ -1,6 +1,6 @@
 //! What arguments and environment come to: every setting with its value, checked once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use etcetera::BaseStrategy as _;
@@ -116,7 +116,7 @@ impl Settings {
             take_back: login.take_back,
             accept_new: login.accept_new,
             sends_read_receipts: true,
-            network: Network { segmentation_offload: !login.no_gso },
+            network: Network { segmentation_offload: !login.no_gso, ..Network::default() },
             paths: match (login.direct_only, login.relay_only) {
                 (true, _) => PathChoice::DirectOnly,
                 (false, true) => PathChoice::RelayOnly,
@@ -154,7 +154,22 @@ impl Settings {
             }
             None => data_folder("qchat")?,
         };
-        Ok(Home::at(root))
+        let home = Home::at(root);
+        check_known_servers(home.root())?;
+        Ok(home)
+    }
+}
+
+/// Refuses what cannot be read to its end in the place of the file of trusted directories, such as a pipe.
+fn check_known_servers(root: &Path) -> Result<(), Failure> {
+    let path = root.join("known_servers");
+    match std::fs::metadata(&path) {
+        Ok(metadata) if !metadata.is_file() => {
+            Err(Failure::new(FailureKind::Disk, format!("{} is no plain file", path.display()))
+                .hint("move it away: directories are asked about again then"))
+        }
+        // What cannot be looked at is refused when it is read.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

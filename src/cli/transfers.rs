@@ -6,6 +6,8 @@ use clap::Args as ClapArgs;
 use indicatif::HumanBytes;
 
 use super::args::{Login, Place};
+use super::face::Face;
+use super::legacy;
 use super::output::{amount, printable, titled};
 use super::sizes;
 use super::times::day_and_time;
@@ -45,8 +47,17 @@ pub(super) struct WhichTransfer {
                   ends with exit code 5 then.")]
 pub(super) struct Accept {
     /// The beginning of the offer's id, the name of the file or of who offers it; the only one when it is left out.
-    #[arg(value_name = "ID|NAME", default_value = "", conflicts_with_all = ["always", "never"])]
+    #[arg(value_name = "ID|NAME", default_value = "")]
     pub(super) offer: String,
+    #[command(flatten)]
+    pub(super) how: Accepting,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+/// What is accepted beside one offer, and where it goes.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Accepting {
     #[command(flatten)]
     pub(super) place: Place,
     /// Take this friend's files without asking from now on; without a name it lists of whom that is so.
@@ -58,31 +69,36 @@ pub(super) struct Accept {
     /// Ask about this friend's files again.
     #[arg(long, value_name = "FRIEND")]
     pub(super) never: Option<PeerName>,
-    #[command(flatten)]
-    pub(super) login: Login,
 }
 
-impl Accept {
-    /// The command that this comes to; `folder` is absolute.
-    pub(super) fn command(self, folder: PathBuf) -> Result<(Command, Login), Failure> {
-        let command = match (self.always, self.never) {
+impl Accepting {
+    /// The command that this comes to, of an offer where none is accepted in advance; `folder` is absolute.
+    pub(super) fn command(self, offer: String, folder: PathBuf) -> Result<Command, Failure> {
+        if !offer.is_empty() && (self.always.is_some() || self.never.is_some()) {
+            let text = format!("{offer:?} is one offer, --always and --never are for all of a friend's");
+            return Err(Failure::new(FailureKind::Usage, text));
+        }
+        Ok(match (self.always, self.never) {
             (Some(Some(name)), _) => {
-                let bytes_max = self.max.ok_or_else(no_bound)?;
+                let bytes_max = self.max.ok_or_else(|| no_bound(&name))?;
                 Command::Welcome { name, bytes_max, folder }
             }
             (Some(None), _) => Command::Welcomes,
             (None, Some(name)) => Command::Unwelcome { name },
             (None, None) => {
                 let (collision, executable) = (self.place.collision(), self.place.executable());
-                Command::Accept { offer: self.offer, folder, collision, executable }
+                Command::Accept { offer, folder, collision, executable }
             }
-        };
-        Ok((command, self.login))
+        })
     }
 }
 
-fn no_bound() -> Failure {
-    Failure::new(FailureKind::Usage, "files of at most which size?").hint("--max 100M")
+fn no_bound(name: &PeerName) -> Failure {
+    Failure::new(
+        FailureKind::Usage,
+        format!("up to which size? nothing of {name} is taken without asking until you say"),
+    )
+    .hint(format!("`accept --always {name} --max 100M`: you are asked about what is larger"))
 }
 
 /// Reads what follows `/accept always` or `/accept never`; `None` when it is about an offer.
@@ -100,8 +116,9 @@ fn always(rest: &str, folder: &Path) -> Result<Command, Failure> {
     if rest.is_empty() {
         return Ok(Command::Welcomes);
     }
-    let needs = || Failure::new(FailureKind::Usage, "/accept always needs NAME SIZE [DIR], such as bob 100M");
-    let (name, rest) = rest.split_once(char::is_whitespace).ok_or_else(needs)?;
+    let Some((name, rest)) = rest.split_once(char::is_whitespace) else {
+        return Err(no_bound(&PeerName::parse(rest).map_err(usage)?));
+    };
     let (size, into) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
     let bytes_max = sizes::bytes(size).map_err(|error| Failure::new(FailureKind::Usage, error))?;
     let folder = if into.trim().is_empty() { folder.to_owned() } else { local_path(into.trim(), folder) };
@@ -109,12 +126,12 @@ fn always(rest: &str, folder: &Path) -> Result<Command, Failure> {
 }
 
 /// The line of a transfer.
-pub(super) fn line(row: &TransferRow) -> String {
-    if row.is_news { changed(row) } else { listed(row) }
+pub(super) fn line(row: &TransferRow, face: Face) -> String {
+    if row.is_news { changed(row, face) } else { listed(row, face) }
 }
 
 /// The line of a transfer in a list.
-fn listed(row: &TransferRow) -> String {
+fn listed(row: &TransferRow, face: Face) -> String {
     let way = if row.direction == Direction::In { "from" } else { "to" };
     let state = match (row.state, row.direction) {
         (TransferState::Running, Direction::In) => "receiving",
@@ -125,26 +142,34 @@ fn listed(row: &TransferRow) -> String {
         (TransferState::Interrupted, _) => "interrupted",
         (TransferState::Cancelled, _) => "cancelled",
     };
-    let reason = row.reason.as_deref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+    let resume = face.command(&format!("resume {:.8}", row.id));
+    let because = row.reason.as_deref().map(|reason| format!(": {}", printable(reason)));
+    let reason = match (because, row.state) {
+        (Some(because), TransferState::Paused) => format!("{because}; `{resume}` goes on"),
+        (Some(because), TransferState::Failed) => format!("{because}; `{resume}` tries again"),
+        (because, _) => because.unwrap_or_default(),
+    };
     let via = row.via.as_ref().map(|via| format!(", {}", super::paths::kind(via))).unwrap_or_default();
     format!("{:.8}  {} {way} {}  {}  {state}{via}{reason}", row.id, name(row), people(row), moved(row))
 }
 
 /// The line that says that a transfer stands otherwise now.
-fn changed(row: &TransferRow) -> String {
+fn changed(row: &TransferRow, face: Face) -> String {
     let (what, who) = (name(row), people(row));
     let reason = row.reason.as_deref().map(printable);
     let because = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let (cancel, resume) = (format!("cancel {:.8}", row.id), format!("resume {:.8}", row.id));
+    let (cancel, resume) = (face.command(&cancel), face.command(&resume));
     match (row.state, row.direction) {
         (TransferState::Running, _) => format!("* going on with {what} from {who}: {}", moved(row)),
         (TransferState::Waiting, _) => {
-            format!("* {what} from {who} waits{because}; it goes on by itself, `cancel {:.8}` ends it", row.id)
+            format!("* {what} from {who} waits{because}; it goes on by itself, `{cancel}` ends it")
         }
-        (TransferState::Paused, _) => format!("* {what} from {who} is paused{because}; `resume {:.8}` goes on", row.id),
+        (TransferState::Paused, _) => format!("* {what} from {who} is paused{because}; `{resume}` goes on"),
         (TransferState::Failed | TransferState::Interrupted, _) => {
-            format!("* {what} from {who} has stopped{because}; `resume {:.8}` tries again", row.id)
+            format!("* {what} from {who} has stopped{because}; `{resume}` tries again")
         }
-        (TransferState::Cancelled, Direction::In) => format!("* {what} from {who} was cancelled"),
+        (TransferState::Cancelled, Direction::In) => format!("* {what} from {who} was cancelled{because}"),
         (TransferState::Cancelled, Direction::Out) => format!("* {what} is not sent to {who} any more"),
     }
 }
@@ -162,7 +187,7 @@ fn moved(row: &TransferRow) -> String {
 }
 
 /// The line of an event about offers; `None` when it is about something else.
-pub(super) fn offer(event: &Event) -> Option<String> {
+pub(super) fn offer(event: &Event, face: Face) -> Option<String> {
     Some(match event {
         Event::Offered { to, name, size, files, online, .. } => {
             let when = if *online {
@@ -172,18 +197,27 @@ pub(super) fn offer(event: &Event) -> Option<String> {
             };
             format!("* offered {} ({}) to {to}: {when}", titled(name, *files), amount(*size, *files))
         }
+        Event::Offer { from, id, name, size, files, legacy, .. } => format!(
+            "* {from}{} offers {} ({}): `{}` or `{}`",
+            legacy::mark(*legacy),
+            titled(name, *files),
+            amount(*size, *files),
+            face.command(&format!("accept {id:.8}")),
+            face.command(&format!("decline {id:.8}"))
+        ),
         Event::OfferDeclined { by, name, .. } => format!("* {by} declined {}", printable(name.as_str())),
         Event::OfferWithdrawn { from, name, .. } => {
             format!("* {from} does not offer {} any more", printable(name.as_str()))
         }
         Event::OpenOffer { to, id, name, size, files, since } => format!(
-            "{id:.8}  {} ({}) to {to}, since {}: not answered yet, /cancel {id:.8} takes it back",
+            "{id:.8}  {} ({}) to {to}, since {}: not answered yet, `{}` takes it back",
             titled(name, *files),
             amount(*size, *files),
-            day_and_time(*since)
+            day_and_time(*since),
+            face.command(&format!("cancel {id:.8}"))
         ),
         Event::Welcome { name, bytes_max, folder } => format!(
-            "files of {name} up to {} go to {} without asking",
+            "files of {name} up to {} go to {} without asking, as long as you are friends",
             HumanBytes(*bytes_max),
             printable(&folder.display().to_string())
         ),
@@ -218,13 +252,19 @@ mod tests {
     fn a_line_says_what_goes_on_and_how_to_end_it() {
         let bob = TransferRow { with: vec![PeerName::parse("bob").unwrap()], ..row(TransferState::Running, None) };
         let bob = TransferRow { name: FileName::parse("x").unwrap(), ..bob };
-        assert_eq!(changed(&bob), "* going on with x from bob: 812.00 MiB of 2.00 GiB");
+        assert_eq!(changed(&bob, Face::Prompt), "* going on with x from bob: 812.00 MiB of 2.00 GiB");
         let waits = row(TransferState::Waiting, Some("bob is not online"));
         assert_eq!(
-            changed(&waits),
-            "* a b from bob, carol waits: bob is not online; it goes on by itself, `cancel abababab` ends it"
+            changed(&waits, Face::Shell),
+            "* a b from bob, carol waits: bob is not online; it goes on by itself, `qchat cancel abababab` ends it"
         );
-        assert_eq!(listed(&waits), "abababab  a b from bob, carol  812.00 MiB of 2.00 GiB  waiting: bob is not online");
+        let full = row(TransferState::Paused, Some("the disk is full; free some space"));
+        let says = "paused: the disk is full; free some space; `/resume abababab` goes on";
+        assert!(listed(&full, Face::Prompt).ends_with(says), "{}", listed(&full, Face::Prompt));
+        assert_eq!(
+            listed(&waits, Face::Prompt),
+            "abababab  a b from bob, carol  812.00 MiB of 2.00 GiB  waiting: bob is not online"
+        );
     }
 
     #[test]

@@ -3,12 +3,9 @@
 use std::path::PathBuf;
 
 use super::args::HISTORY_MESSAGES;
-use super::{old_words, profiles, sizes, transfers};
+use super::{args, flags, old_words, profiles, sizes, transfers};
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, Source, Term};
-use crate::storage::partial_file::Collision;
-use crate::storage::receive_tree::Executable;
-use crate::storage::walk::Filter;
 use crate::wire::ids::{FileDigest, FileName, IdError, PeerName};
 use crate::wire::people::{Audience, Presence};
 
@@ -83,13 +80,13 @@ pub(super) const WORDS: &[Word] = &[
     word("/find", "[PATTERN]", "search for files that others publish"),
     word(
         "/get",
-        "[--overwrite|--rename] NAME:FILE",
-        "fetch a file or folder into the folder you started in (or a DIGEST)",
+        "[--out DIR] [--overwrite|--rename] [--executable] NAME:FILE",
+        "fetch a file or folder (or a DIGEST), into the folder you started in unless you say DIR",
     ),
     word("/send", "[--exclude GLOB] [--gitignore] NAME PATH", "offer a file or folder; it is sent once they accept"),
     word("/limit", "[RATE|off]", "how fast files go and come, each way: bytes in a second such as 500K or 1.5M"),
     word("/offers", "", "files and folders that others offer you, and yours that were not answered yet"),
-    word("/accept", "[--overwrite|--rename] [--executable] [NAME|ID]", "fetch what is offered"),
+    word("/accept", "[--out DIR] [--overwrite|--rename] [--executable] [NAME|ID]", "fetch what is offered"),
     word(
         "/accept",
         "always [NAME SIZE [DIR]]",
@@ -223,14 +220,14 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
             Command::Message { to, text: text.to_owned() }
         }
         "/send" => {
-            let (filter, rest) = filter(rest);
+            let (left_out, rest) = flags::take::<args::LeftOut>(word, rest)?;
             let (to, path) = two(word, rest)?;
-            Command::Send { to, path: local_path(path, &folder), wait: false, filter }
+            Command::Send { to, paths: vec![local_path(path, &folder)], wait: false, filter: left_out.into() }
         }
         "/share" => {
-            let (hides_address, rest) = flag("--hide-address", rest);
-            let (filter, rest) = filter(rest);
-            Command::Share { path: local_path(one(word, rest)?, &folder), hides_address, filter }
+            let (args::Sharing { left_out, hide_address }, rest) = flags::take(word, rest)?;
+            let path = local_path(one(word, rest)?, &folder);
+            Command::Share { path, hides_address: hide_address, filter: left_out.into() }
         }
         "/connect" => Command::Connect { to: PeerName::parse(one(word, rest)?).map_err(usage)?, wait: false },
         "/allow" => {
@@ -253,14 +250,16 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
         }
         "/unshare" => Command::Unshare { name: FileName::parse(one(word, rest)?).map_err(usage)? },
         "/get" => {
-            let ((collision, executable), rest) = receiving(rest);
+            let (place, rest) = flags::take::<args::Place>(word, rest)?;
+            let (collision, executable, folder) = (place.collision(), place.executable(), out_of(&place, &folder));
             Command::Get { source: source(one(word, rest)?)?, folder, collision, executable, once: false }
         }
         "/accept" => match transfers::accept_in_advance(rest, &folder) {
             Some(command) => command?,
             None => {
-                let ((collision, executable), rest) = receiving(rest);
-                Command::Accept { offer: rest.to_owned(), folder, collision, executable }
+                let (how, rest) = flags::take::<transfers::Accepting>(word, rest)?;
+                let folder = out_of(&how.place, &folder);
+                how.command(rest.to_owned(), folder)?
             }
         },
         "/transfers" => Command::Transfers,
@@ -403,48 +402,10 @@ fn flag<'a>(flag: &str, rest: &'a str) -> (bool, &'a str) {
     }
 }
 
-/// What to do when the file is there already, and whether it may be executed: said before or after the rest.
-fn receiving(rest: &str) -> ((Collision, Executable), &str) {
-    let (is_kept, rest) = either_end("--executable", rest);
-    let (overwrites, rest) = either_end("--overwrite", rest);
-    let (renames, rest) = either_end("--rename", rest);
-    // Once more, because it may have stood within the others.
-    let (is_kept_within, rest) = either_end("--executable", rest);
-    let collision = match (overwrites, renames) {
-        (true, _) => Collision::Overwrite,
-        (false, true) => Collision::Rename,
-        (false, false) => Collision::Refuse,
-    };
-    let executable = if is_kept || is_kept_within { Executable::Kept } else { Executable::Never };
-    ((collision, executable), rest)
-}
-
-/// Takes a flag from the beginning or the end.
-fn either_end<'a>(flag: &str, rest: &'a str) -> (bool, &'a str) {
-    let before = rest.strip_prefix(flag).filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
-    let after = || rest.strip_suffix(flag).filter(|rest| rest.is_empty() || rest.ends_with(char::is_whitespace));
-    match before.or_else(after) {
-        Some(rest) => (true, rest.trim()),
-        None => (false, rest),
-    }
-}
-
-/// What of a folder is left out: said before the rest.
-fn filter(mut rest: &str) -> (Filter, &str) {
-    let mut filter = Filter::default();
-    loop {
-        let (is_ignored, after) = flag("--gitignore", rest);
-        filter.gitignore |= is_ignored;
-        match flag("--exclude", after) {
-            (true, after) => {
-                let (glob, after) = after.split_once(char::is_whitespace).unwrap_or((after, ""));
-                filter.exclude.push(glob.to_owned());
-                rest = after.trim_start();
-            }
-            (false, after) if is_ignored => rest = after,
-            (false, after) => return (filter, after),
-        }
-    }
+/// The folder that a flag names, from the one where relative paths begin.
+fn out_of(place: &args::Place, folder: &std::path::Path) -> PathBuf {
+    // Without the `.` that stands for the folder itself.
+    local_path(&place.out.to_string_lossy(), folder).components().collect()
 }
 
 pub(super) fn local_path(text: &str, folder: &std::path::Path) -> PathBuf {

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::*;
+use crate::storage::partial_file::Collision;
+use crate::storage::receive_tree::Executable;
 
 /// Reads a line that alice typed.
 fn parse(line: &str, folder: &Path, window: Option<&PeerName>) -> Result<Line, Failure> {
@@ -227,4 +229,65 @@ fn help_names_every_command_that_is_understood() {
             matches!(parse(&line, Path::new("/"), None), Err(failure) if failure.message.contains("no command"));
         assert!(!unknown, "{} is in the help only", word.name);
     }
+}
+
+#[test]
+fn words_take_the_flags_of_their_verbs_before_and_after_the_rest() {
+    let get = |line: &str| match run(line) {
+        Command::Get { source: Source::Named { name, .. }, folder, collision, executable, once: false } => {
+            (name.as_str().to_owned(), folder.display().to_string(), collision, executable)
+        }
+        other => panic!("{line:?} became {other:?}"),
+    };
+    let plain = |folder: &str| ("a b".to_owned(), folder.to_owned(), Collision::Refuse, Executable::Never);
+    assert_eq!(get("/get bob:a b"), plain("/here"));
+    for line in ["/get --out in bob:a b", "/get bob:a b --out in", "/get --out=in bob:a b", "/get bob:a b  --out ./in"]
+    {
+        assert_eq!(get(line), plain("/here/in"), "{line}");
+    }
+    assert_eq!(get("/get --out \"in there\" bob:a b"), plain("/here/in there"));
+    assert_eq!(get("/get bob:a b --out '/in there'"), plain("/in there"));
+    let all = ("a b".to_owned(), "/here/in".to_owned(), Collision::Rename, Executable::Kept);
+    assert_eq!(get("/get --rename bob:a b --executable --out in"), all);
+    assert_eq!(get("/get bob:a --b").0, "a --b", "no flag of the verb's");
+    for (line, says) in [
+        ("/get --overwrite --rename bob:a", "'--overwrite' cannot be used with '--rename'"),
+        ("/get --frobnicate bob:a", "/get does not know --frobnicate"),
+        ("/get --out", "--out"),
+        ("/get --rename", "/get needs [--out DIR]"),
+    ] {
+        let failure = parse(line, Path::new("/here"), None).unwrap_err();
+        assert!(failure.message.contains(says) && !failure.message.contains('\n'), "{line}: {failure}");
+    }
+}
+
+#[test]
+fn shares_and_offers_leave_out_what_their_flags_say() {
+    let filter = |exclude: &[&str], gitignore| {
+        let exclude = exclude.iter().map(|glob| (*glob).to_owned()).collect();
+        crate::storage::walk::Filter { exclude, gitignore }
+    };
+    let share = |path: &str, hides_address, filter| Command::Share { path: path.into(), hides_address, filter };
+    let both = filter(&["*.o", "/a b"], true);
+    assert_eq!(run("/share --exclude *.o --gitignore --exclude '/a b' my code"), share("/here/my code", false, both));
+    assert_eq!(run("/share --hide-address --exclude=*.o x"), share("/here/x", true, filter(&["*.o"], false)));
+    assert_eq!(run("/share -- --odd"), share("/here/--odd", false, filter(&[], false)));
+    let (to, paths) = (PeerName::parse("bob").unwrap(), vec!["/here/my code".into()]);
+    let send = Command::Send { to, paths, wait: false, filter: filter(&[], true) };
+    assert_eq!(run("/send --gitignore bob my code"), send);
+}
+
+#[test]
+fn offers_are_accepted_in_advance_as_with_the_verb() {
+    let name = || PeerName::parse("bob").unwrap();
+    let welcome = Command::Welcome { name: name(), bytes_max: 100_000_000, folder: "/here/in".into() };
+    assert_eq!(run("/accept --always bob --max 100M --out in"), welcome);
+    assert_eq!(run("/accept always bob 100M in"), welcome);
+    assert_eq!(run("/accept --always"), Command::Welcomes);
+    assert_eq!(run("/accept --never bob"), Command::Unwelcome { name: name() });
+    for line in ["/accept --always bob", "/accept always bob"] {
+        let failure = parse(line, Path::new("/here"), None).unwrap_err();
+        assert!(failure.message.contains("nothing of bob is taken without asking until you say"), "{failure}");
+    }
+    assert!(parse("/accept --never bob 12", Path::new("/here"), None).is_err());
 }

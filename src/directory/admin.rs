@@ -223,7 +223,12 @@ async fn run(shared: &Shared, request: AdminRequest, address: SocketAddr) -> Res
         }
         AdminRequest::Sessions => return Ok(sessions(shared)),
         AdminRequest::Relay => return Ok(relayed(shared)),
-        AdminRequest::EndSessions { name } => shared.registry.end_all(&name),
+        AdminRequest::EndSessions { name } => {
+            if shared.registry.end_all(&name) == 0 {
+                let account = shared.store.account(&name).await?;
+                return Err(if account.is_some() { Refusal::Offline } else { Refusal::UnknownName });
+            }
+        }
     }
     Ok(Vec::new())
 }

@@ -49,7 +49,7 @@ pub(super) struct Admitted {
     /// Its place among those who are connected.
     pub(super) membership: Membership,
     /// The pushes that wait for it, beside its mailbox.
-    pub(super) pushes: mpsc::Receiver<DirectoryPush>,
+    pub(super) pushes: mpsc::Receiver<Arc<DirectoryPush>>,
     /// What it is answered.
     pub(super) answer: LoggedIn,
 }

@@ -65,7 +65,8 @@ pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, tur
             held = turn.lock() => held,
             _ = session.connection.closed() => return,
         };
-        let stop = post.push_all().await;
+        // In a box, so that a session which nobody writes to does not hold what pushing needs.
+        let stop = Box::pin(post.push_all()).await;
         drop(held);
         let pause = async {
             match stop {
@@ -82,7 +83,11 @@ pub(super) async fn push_mailbox(shared: Arc<Shared>, session: Arc<Session>, tur
 }
 
 /// Pushes what else a session is told, in order, until its connection ends.
-pub(super) async fn push_news(shared: Arc<Shared>, session: Arc<Session>, mut queue: mpsc::Receiver<DirectoryPush>) {
+pub(super) async fn push_news(
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    mut queue: mpsc::Receiver<Arc<DirectoryPush>>,
+) {
     loop {
         let pushed = tokio::select! {
             biased;

@@ -8,6 +8,7 @@
 //! An account of the gateway has the one key it was made with.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::login::LoginLimits;
 use super::people;
@@ -78,7 +79,7 @@ fn ask_owner(shared: &Shared, address: IpAddr, login: &Login, old: PeerKey) -> R
     let Some(owner) = shared.registry.resident(&login.name).filter(|owner| owner.key == old) else { return Ok(()) };
     let told = shared.login_limits.key_requests().ask(&login.name, login.key, old, now_millis())?;
     let push = DirectoryPush::KeyRequested { key: login.key, source: address.to_canonical() };
-    if owner.pushes.try_send(push).is_err() {
+    if owner.pushes.try_send(Arc::new(push)).is_err() {
         tracing::warn!(peer = %login.name, "the owner could not be asked");
     }
     Err(told)

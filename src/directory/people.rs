@@ -1,7 +1,7 @@
 //! What people say of each other: who is kept out, who is a friend, who may see whom. Only an account's own sessions speak
 //! for it. What follows from it is in `protocol::people`; what others see of it changes at once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::registry::Session;
@@ -181,7 +181,7 @@ fn tell(shared: &Shared, name: &PeerName, push: DirectoryPush) {
 }
 
 fn queue(session: &Session, push: DirectoryPush) {
-    if session.pushes.try_send(push).is_err() {
+    if session.pushes.try_send(Arc::new(push)).is_err() {
         tracing::debug!(peer = %session.name, "push dropped");
     }
 }

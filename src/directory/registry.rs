@@ -43,8 +43,8 @@ pub(super) struct Session {
     pub(super) connection: Connection,
     /// When it logged in.
     pub(super) since: UnixMillis,
-    /// Where its pushes wait that are no envelopes.
-    pub(super) pushes: mpsc::Sender<DirectoryPush>,
+    /// Where its pushes wait that are no envelopes. Shared: a queue has room for 32 of them from the beginning.
+    pub(super) pushes: mpsc::Sender<Arc<DirectoryPush>>,
     /// What else it is still to be told that is no message.
     pub(super) hints: Hints,
     /// Rings when something may wait in its account's mailbox, or the account has another prekey.
@@ -183,7 +183,7 @@ impl Registry {
     /// see the account.
     pub(super) fn key_changed(&self, name: &PeerName, key: PeerKey, circle: &Circle) {
         let present = self.lock();
-        let push = DirectoryPush::KeyChanged { name: name.clone(), key };
+        let push = Arc::new(DirectoryPush::KeyChanged { name: name.clone(), key });
         present.tell_others(name, &push, |other| circle.relation_to(other).is_open());
         let Some(sessions) = present.accounts.get(name) else { return };
         for session in sessions.all().filter(|session| session.key != key) {
@@ -210,11 +210,13 @@ impl Registry {
         self.lock().accounts.values().flat_map(|sessions| sessions.all().cloned()).collect()
     }
 
-    /// Ends all sessions of an account as a newer login would.
-    pub(super) fn end_all(&self, name: &PeerName) {
-        for session in self.sessions(name) {
-            session.replace();
+    /// Ends all sessions of an account because the operator wants it, and says how many there were.
+    pub(super) fn end_all(&self, name: &PeerName) -> usize {
+        let sessions = self.sessions(name);
+        for session in &sessions {
+            session.end(CloseCode::EndedByOperator);
         }
+        sessions.len()
     }
 
     /// Ends all sessions of an account; the one that asked for it still gets its answer.
@@ -400,7 +402,7 @@ impl Present {
 
     /// Tells every other resident about somebody who may hear it, while the directory is small. A hint: whoever has too
     /// many waiting misses it.
-    fn tell_others(&self, name: &PeerName, push: &DirectoryPush, may_hear: impl Fn(&PeerName) -> bool) {
+    fn tell_others(&self, name: &PeerName, push: &Arc<DirectoryPush>, may_hear: impl Fn(&PeerName) -> bool) {
         if !self.attendance.is_small() {
             return;
         }

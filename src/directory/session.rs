@@ -6,7 +6,10 @@
 //!                  +-- login timeout, bad frame               +-- logged in elsewhere, errand idle, too slow, bad frame
 //! ```
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -31,7 +34,7 @@ const LOGIN_TRIES: usize = 5;
 /// How long a session whose account was deleted has to leave by itself.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Requests of one session that are answered at a time, as many as it may have streams.
+/// Requests of one session that are answered at a time: enough for a person's commands at once.
 const REQUESTS_AT_ONCE: usize = 8;
 
 /// Sees a connection through, from the handshake to its end.
@@ -44,7 +47,8 @@ pub(super) async fn run(shared: Arc<Shared>, incoming: Incoming, mut stranger: S
     };
     stranger.hands_shaken();
     let admitted = tokio::select! {
-        admitted = timeout_at(deadline, log_in(&shared, &connection)) => admitted,
+        // In a box, so that a session does not hold for its whole life what only its login needs.
+        admitted = Box::pin(timeout_at(deadline, log_in(&shared, &connection))) => admitted,
         reason = connection.closed() => return tracing::debug!(%source, %reason, "gone before login"),
     };
     drop(stranger);
@@ -141,7 +145,11 @@ async fn note_seen(shared: Arc<Shared>, session: Arc<Session>) {
     }
 }
 
-fn start_pushers(shared: &Arc<Shared>, membership: &Membership, pushes: mpsc::Receiver<DirectoryPush>) -> JoinSet<()> {
+fn start_pushers(
+    shared: &Arc<Shared>,
+    membership: &Membership,
+    pushes: mpsc::Receiver<Arc<DirectoryPush>>,
+) -> JoinSet<()> {
     let session = &membership.session;
     let mut pushers = JoinSet::new();
     if session.is_resident() {
@@ -160,11 +168,14 @@ fn start_pushers(shared: &Arc<Shared>, membership: &Membership, pushes: mpsc::Re
 async fn take_requests(shared: &Arc<Shared>, session: &Arc<Session>, answers: &mut JoinSet<()>) -> TransportError {
     let connection = &session.connection;
     let mut idle_since = Instant::now();
+    let mut idle = pin!(sleep_until(idle_since + ERRAND_IDLE));
     loop {
+        let is_full = answers.len() >= REQUESTS_AT_ONCE;
         tokio::select! {
-            stream = connection.accept_stream(), if answers.len() < REQUESTS_AT_ONCE => match stream {
+            stream = connection.accept_stream(), if !is_full => match stream {
                 Ok(stream) => {
-                    answers.spawn(answer(shared.clone(), session.clone(), stream));
+                    begin(answers, Box::pin(answer(shared.clone(), session.clone(), stream))).await;
+                    idle_since = Instant::now();
                 }
                 Err(error) => return error,
             },
@@ -172,10 +183,27 @@ async fn take_requests(shared: &Arc<Shared>, session: &Arc<Session>, answers: &m
                 report_panic(ended);
                 idle_since = Instant::now();
             }
-            () = sleep_until(idle_since + ERRAND_IDLE), if answers.is_empty() && !session.is_resident() => {
-                connection.close(CloseCode::ErrandIdle);
+            // One timer for the whole session: each that is set takes a lock which all sessions share.
+            () = idle.as_mut(), if answers.is_empty() && !session.is_resident() => {
+                let until = idle_since + ERRAND_IDLE;
+                if until <= Instant::now() {
+                    connection.close(CloseCode::ErrandIdle);
+                }
+                idle.as_mut().reset(until);
             }
-            reason = connection.closed() => return reason,
+            // Without room for a stream nothing else tells that the connection has ended.
+            reason = connection.closed(), if is_full => return reason,
+        }
+    }
+}
+
+/// Begins an answer. What came whole and waits for no disk is answered here and now, which spares a task and a change of
+/// thread; everything else goes on beside the others.
+async fn begin(answers: &mut JoinSet<()>, mut answer: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
+    match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
+        Poll::Ready(()) => tokio::task::consume_budget().await,
+        Poll::Pending => {
+            answers.spawn(answer);
         }
     }
 }
@@ -209,12 +237,8 @@ async fn answer(shared: Arc<Shared>, session: Arc<Session>, mut stream: Stream) 
 /// Reads the one frame of a request stream. Malformed ones close the connection; `None` then, and when the other side
 /// gave the stream up.
 async fn read_request(connection: &Connection, stream: &mut Stream, bytes_max: usize) -> Option<DirectoryRequest> {
-    let read = async {
-        let request = stream.read_frame_of_at_most(bytes_max).await?;
-        stream.expect_end().await?;
-        Ok(request)
-    };
-    read.await
+    let request = stream.read_only_frame(bytes_max).await;
+    request
         .inspect_err(|error| {
             tracing::debug!(source = %connection.remote_address(), %error, "no request");
             if is_violation(error) {

@@ -12,14 +12,14 @@ use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::folders;
 use super::handle::Source;
-use super::transfer_keeper::Keep;
+use super::transfer_steps::Keep;
 use super::transfers;
 use crate::storage::shares::{self, Audience, SharedFile};
 use crate::storage::walk::Filter;
 use crate::wire::account::{Identity, LoginKind};
 use crate::wire::catalog::{Cursor, Entry, Found, Query, Scope};
 use crate::wire::directory::{DirectoryReply, DirectoryRequest};
-use crate::wire::ids::{FileDigest, FileName, Pattern};
+use crate::wire::ids::{FileDigest, FileName, Pattern, PeerName};
 use crate::wire::limits::SOURCES_PER_FILE_MAX;
 use crate::wire::people::Person;
 use crate::wire::refusal::Refusal;
@@ -87,7 +87,8 @@ pub(super) async fn share(
     let name = file_name(&path)?;
     let (file, folder) = folders::read(context, path, filter, rows).await?;
     let share = SharedFile { name, audience: Audience::Everyone { hides_address }, file, folder };
-    let (entry, row) = (entry(&share), shared_row(&share));
+    let replaces = namesake(context, &share).await?;
+    let (entry, row) = (entry(&share), shared_row(&share, replaces));
     context.traffic.uploads.allow_again(share.file.digest);
     // Here first: whoever finds the entry can fetch the file.
     shares::put(context.database(), share).await?;
@@ -95,6 +96,13 @@ pub(super) async fn share(
     folders::tidy(context).await;
     rows.row(row).await;
     Ok(())
+}
+
+/// Where something else lies that was published under the same name.
+async fn namesake(context: &Context, share: &SharedFile) -> Result<Option<PathBuf>, Failure> {
+    let published = shares::published(context.database()).await?;
+    let same_name = published.into_iter().find(|before| before.name == share.name);
+    Ok(same_name.map(|before| before.place().0.to_owned()).filter(|path| path != share.place().0))
 }
 
 /// Publishes what is shared here and missing at the directory, because an earlier attempt was cut short.
@@ -171,12 +179,12 @@ pub(super) async fn unshare(context: &Context, name: FileName, rows: &Rows) -> R
 /// Lists what this account publishes.
 pub(super) async fn shared(context: &Context, rows: &Rows) -> Result<(), Failure> {
     for share in shares::published(context.database()).await? {
-        rows.row(shared_row(&share)).await;
+        rows.row(shared_row(&share, None)).await;
     }
     Ok(())
 }
 
-fn shared_row(share: &SharedFile) -> Event {
+fn shared_row(share: &SharedFile, replaces: Option<PathBuf>) -> Event {
     let (path, size) = share.place();
     Event::Shared {
         name: share.name.clone(),
@@ -185,6 +193,7 @@ fn shared_row(share: &SharedFile) -> Event {
         digest: share.file.digest,
         files: share.kind().files(),
         hides_address: share.audience == Audience::Everyone { hides_address: true },
+        replaces,
     }
 }
 
@@ -205,13 +214,15 @@ pub(super) async fn get(
     };
     if sources.is_empty() {
         let message = format!("{owner} is not online, so {} cannot be fetched now", words_of(&source));
-        return Err(Failure::new(FailureKind::Offline, message)
-            .hint("try again when they are online: `qchat who` shows who is"));
+        return Err(
+            Failure::new(FailureKind::Offline, message).hint("try again when they are online: `who` shows who is")
+        );
     }
     let Entry { name, size, digest, kind, .. } = entry;
-    let wanted = Wanted { sources, others, name, size: size.bytes(), digest, kind, into };
+    let (size, may_be_whole) = (size.bytes(), false);
+    let wanted = Wanted { sources, others, name, size, digest, kind, into, offer: None, may_be_whole };
     let keep = if once { Keep::Nothing } else { Keep::by(context) };
-    transfers::run(context, wanted, None, keep, rows).await
+    transfers::run(context, wanted, keep, rows).await
 }
 
 /// Who else is online and has a file. What the directory does not answer is not known.
@@ -236,6 +247,13 @@ pub(super) async fn owners(context: &Context, digest: FileDigest) -> Vec<Provide
         }
     }
     owners
+}
+
+/// Whether somebody shares something else now under the name of what they shared before.
+pub(super) async fn is_another_now(context: &Context, owner: &PeerName, name: &FileName, before: FileDigest) -> bool {
+    let query = Query::Exact { owner: owner.clone(), name: name.clone() };
+    let found = page(context, query, None).await.map(|(found, _)| found);
+    found.is_ok_and(|found| found.iter().any(|found| found.entry.digest != before))
 }
 
 /// Finds a source; of several one that is online.

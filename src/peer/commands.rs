@@ -14,7 +14,7 @@ use super::messages::{self, Fate, Written};
 use super::{
     account, announcements, blocks, catalogue, consent, contacts, exclusive, friends, limits, offers, presence,
 };
-use super::{profiles, status, transfers};
+use super::{profiles, sending_files, status, transfers};
 use crate::seal::random::{self, OsRandom};
 use crate::wire::directory::DirectoryRequest;
 use crate::wire::ids::{MessageId, PeerName};
@@ -130,7 +130,7 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         }
         Command::Unshare { name } => catalogue::unshare(context, name, rows).await,
         Command::Shared => catalogue::shared(context, rows).await,
-        Command::Send { to, path, wait, filter } => offers::send(context, to, path, wait, filter, rows).await,
+        Command::Send { to, paths, wait, filter } => sending_files::send(context, to, paths, wait, filter, rows).await,
         Command::Get { source, folder, collision, executable, once } => {
             catalogue::get(context, source, Destination { folder, collision, executable }, once, rows).await
         }

@@ -1,7 +1,7 @@
 //! What all parts of a running peer share.
 
 use std::future::Future;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
@@ -123,6 +123,16 @@ pub(super) struct Delivering {
     pub(super) has_left: AtomicBool,
 }
 
+/// Notes that nobody wants the rest of what is being done, once whoever asked for it has gone.
+#[derive(Debug, Default)]
+pub(super) struct CancelsWhenDropped(pub(super) Arc<AtomicBool>);
+
+impl Drop for CancelsWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Context {
     pub(super) fn identity(&self) -> &IdentityKey {
         self.profile.identity()
@@ -189,6 +199,16 @@ impl Context {
     ) -> Result<T, Failure> {
         let stopped = |_| Failure::new(FailureKind::Other, "reading the disk was stopped");
         self.transfers.spawn_blocking(work).await.map_err(stopped)
+    }
+
+    /// The same for work that looks now and then whether nobody waits for it any more.
+    pub(super) async fn beside_transfers_while_wanted<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let cancels = CancelsWhenDropped::default();
+        let is_cancelled = cancels.0.clone();
+        self.beside_transfers(move || work(&is_cancelled)).await
     }
 
     /// Runs work that moves file bytes on the transfer thread.

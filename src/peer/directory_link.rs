@@ -25,7 +25,7 @@ use crate::transport::verify::AnnouncedDials;
 use crate::wire::account::{LoggedIn, Login};
 use crate::wire::directory::{DirectoryAnswer, DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use crate::wire::ids::{DirectoryFingerprint, InviteToken, Password, PeerName};
-use crate::wire::limits::REQUEST_DEADLINE;
+use crate::wire::limits::{FRAME_BYTES_MAX, REQUEST_DEADLINE};
 use crate::wire::refusal::{CloseCode, Refusal};
 
 /// Where a directory is, as its user named it.
@@ -252,6 +252,10 @@ pub(super) async fn run(context: Arc<Context>, first: Session) -> Failure {
             return Failure::new(FailureKind::LoggedInElsewhere, "this account logged in elsewhere")
                 .hint("one peer at a time: a newer `qchat peer` has taken over");
         }
+        if matches!(ended, TransportError::Closed(CloseCode::EndedByOperator)) {
+            return Failure::new(FailureKind::LoggedInElsewhere, "the directory's operator has ended this session")
+                .hint("your account is still there: start `qchat peer` again, or ask the operator");
+        }
         if matches!(ended, TransportError::Closed(CloseCode::AccountClosed)) {
             return Failure::new(FailureKind::Authentication, "this account was deleted or disabled");
         }
@@ -369,9 +373,7 @@ async fn answer(context: Arc<Context>, mut stream: Stream) {
 }
 
 async fn read_push(stream: &mut Stream) -> Result<DirectoryPush, TransportError> {
-    let push = stream.read_frame().await?;
-    stream.expect_end().await?;
-    Ok(push)
+    stream.read_only_frame(FRAME_BYTES_MAX).await
 }
 
 async fn answer_to(context: &Context, push: DirectoryPush) -> PushAnswer {

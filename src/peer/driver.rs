@@ -16,7 +16,7 @@ use super::failure::{Failure, FailureKind};
 use super::handle::{Asked, PeerHandle};
 use super::links::{Links, Work};
 use super::outbox::Enqueue;
-use super::transfer_keeper::Ask;
+use super::transfer_steps::Ask;
 use super::transfers::Transfers;
 use super::{commands, exclusive, inbox, outbox, peer_links, receipts, rendezvous, transfer_keeper};
 use crate::storage::profile::Profile;

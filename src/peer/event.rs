@@ -336,8 +336,9 @@ pub enum Event {
         /// How those came.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         first_via: Option<PathInfo>,
-        /// How the last bytes came.
-        via: PathInfo,
+        /// How the last bytes came; of what had come to its end earlier, how its giver was told.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        via: Option<PathInfo>,
     },
     /// One of several who have a file gave something else: nothing more is asked of them, and the others go on.
     SourceDropped {
@@ -437,6 +438,9 @@ pub enum Event {
         files: Option<u64>,
         /// Whether it is served through the relay only, so that nobody learns where this peer is.
         hides_address: bool,
+        /// What was shared under this name until now, and is not any more: another file of this machine.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        replaces: Option<PathBuf>,
     },
     /// Something in a folder cannot be shared: a link, for instance.
     Skipped {

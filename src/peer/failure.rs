@@ -42,7 +42,7 @@ pub enum FailureKind {
     TimedOut,
     /// The disk does not take or give the bytes.
     Disk,
-    /// A newer login ended the session.
+    /// A newer login or the directory's operator ended the session.
     LoggedInElsewhere,
     /// The user stopped it.
     Interrupted,
@@ -56,7 +56,7 @@ pub struct Failure {
     pub kind: FailureKind,
     /// What failed, and the cause.
     pub message: String,
-    /// What to do about it.
+    /// What to do about it. A command in `backquotes` stands there by its verb alone: faces type it differently.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hint: Option<String>,
     /// The refusal's number, when the other side said no.
@@ -213,7 +213,10 @@ impl From<ReceiveError> for Failure {
         match error {
             ReceiveError::Exists(_) => Self {
                 kind: FailureKind::Other,
-                ..failure.hint("the same with --overwrite replaces it, with --rename it takes another name")
+                ..failure.hint(
+                    "the same with --overwrite replaces it, in a folder only what is missing or different; with --rename \
+                     it takes another name",
+                )
             },
             ReceiveError::PartReplaced(_) => {
                 Self { kind: FailureKind::Other, ..failure.hint("remove it when nothing else uses it, then try again") }
@@ -232,7 +235,9 @@ impl From<ReceiveError> for Failure {
                 kind: FailureKind::Partial,
                 ..failure.hint("the same command looks what is right of it, and fetches the rest again")
             },
-            ReceiveError::InUse(_) => Self { kind: FailureKind::Other, ..failure },
+            ReceiveError::InUse(_) => {
+                Self { kind: FailureKind::Partial, ..failure.hint("the same command goes on when that one has ended") }
+            }
             ReceiveError::Write { source, .. } if is_disk_full(&source) => {
                 failure.hint("free some space: the same command then goes on from where it stopped")
             }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes};
 use tokio::task::coop::consume_budget;
 
-use super::context::Context;
+use super::context::{CancelsWhenDropped, Context};
 use super::failure::Failure;
 use super::links::InUse;
 use crate::storage::partial_file::ReceiveError;
@@ -70,21 +71,38 @@ impl From<ReceiveError> for Stopped {
     }
 }
 
+/// Runs work whose streams look at this: when it is dropped in the middle, nobody wants the rest.
+pub(super) async fn cancelled_when_dropped<T>(is_cancelled: &Arc<AtomicBool>, work: impl Future<Output = T>) -> T {
+    let work = pin!(work);
+    // After the work, so that it is dropped before that is.
+    let cancels = CancelsWhenDropped(is_cancelled.clone());
+    let done = work.await;
+    drop(cancels);
+    done
+}
+
 /// The link that a file stream uses, and where others are found.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) context: &'a Context,
     pub(super) link: &'a InUse,
     pub(super) digest: FileDigest,
+    /// For what a link is asked for when this one falls silent: the file, or the folder that it is in.
+    pub(super) announced: FileDigest,
     /// Whether nobody wants the rest when a stream is left; else that is asked for elsewhere.
     pub(super) is_cancelled: &'a AtomicBool,
 }
 
 impl Source<'_> {
+    /// Stops when there is a better link by now: for whoever has a moment at which nothing is lost by moving.
+    pub(super) fn move_if_better(&self) -> Result<(), Stopped> {
+        if self.context.links.has_better(self.link) { Err(Stopped::Moves) } else { Ok(()) }
+    }
+
     /// Waits for something from the other side. When nothing at all comes over the link, and there is another one, that
     /// one is better.
     async fn hear<T>(&self, heard: impl Future<Output = Result<T, TransportError>>) -> Result<T, Stopped> {
-        let Self { context, link, digest, .. } = *self;
+        let Self { context, link, announced, .. } = *self;
         let mut silent = 0;
         let mut heard = pin!(heard);
         // While bytes flow there is mostly something already: then nobody looks at clock and connection. Other transfers have
@@ -114,7 +132,7 @@ impl Source<'_> {
                 return Err(Stopped::Moves);
             }
             if silent >= SILENT_ALONE {
-                context.links.restore(link, Purpose::Fetch { digest });
+                context.links.restore(link, Purpose::Fetch { digest: announced });
             }
         }
         Err(TransportError::NoAnswer(PROGRESS_DEADLINE).into())
@@ -124,6 +142,7 @@ impl Source<'_> {
 /// A file stream, read as groups of payload bytes.
 pub(super) struct ChunkSource<'a> {
     source: Source<'a>,
+    part: FetchPart,
     stream: Stream,
     decoder: Decoder,
     /// Bytes that came and are not decoded yet.
@@ -158,7 +177,7 @@ impl<'a> ChunkSource<'a> {
         stream.write_frame(&request).await?;
         stream.finish();
         let (decoder, input, waiting) = (Decoder::default(), Bytes::new(), VecDeque::with_capacity(PIECES_MAX));
-        Ok(Self { source, stream, decoder, input, waiting, has_ended: false })
+        Ok(Self { source, part, stream, decoder, input, waiting, has_ended: false })
     }
 
     /// Takes the answer: the size of the whole file.
@@ -180,7 +199,10 @@ impl<'a> ChunkSource<'a> {
         self.decoder.expect_group(bytes);
         loop {
             let mut rest: &[u8] = &self.input;
+            let before = out.len();
             let step = self.decoder.decode(&mut rest, out)?;
+            // `tests/kill/run` adds these up.
+            tracing::trace!(part = ?self.part, bytes = out.len() - before, "came");
             let used = self.input.len() - rest.len();
             self.input.advance(used);
             match step {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::download::failures::{failure_over, is_gone, no_source};
 use super::download::{self, Others, Provider, Wanted};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::file_stream::{ChunkSource, Source, Stopped};
+use super::file_stream::{ChunkSource, Source, Stopped, cancelled_when_dropped};
 use super::large_files;
 use super::links::InUse;
 use super::path::PathInfo;
@@ -28,9 +28,12 @@ use super::peer_links;
 use super::progress::Progress;
 use super::rows::Activity;
 use crate::seal::digest::digest_of;
+use crate::storage::partial_file::ReceiveError;
+use crate::storage::parts;
 use crate::storage::receive_folder::ReceiveFolder;
 use crate::storage::receive_tree::ReceiveTree;
 use crate::storage::safe_name::SafeName;
+use crate::storage::whole;
 use crate::wire::catalog::EntryKind;
 use crate::wire::limits::MANIFEST_BYTES_MAX;
 use crate::wire::manifest::{FileContent, Manifest};
@@ -49,9 +52,6 @@ const RANGE_FILES_MAX: usize = 256;
 
 /// Bytes of one range.
 const RANGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// Files after which other transfers have a turn.
-const FILES_PER_TURN: usize = 64;
 
 /// A folder on its way.
 pub(super) struct Download {
@@ -75,7 +75,10 @@ struct State {
     failed_count: u64,
     /// Sources that are asked nothing more, and why.
     dropped: Vec<(Provider, Failure)>,
+    /// When the first bytes came, and which way.
     first: Option<(Duration, PathInfo)>,
+    /// How the last ones came: at first how they can.
+    via: PathInfo,
     givers: Vec<Provider>,
 }
 
@@ -90,18 +93,27 @@ pub(super) async fn receive(context: &Arc<Context>, wanted: Wanted, rows: &Rows)
 /// Fetches a folder of so many files; progress goes to `rows`. The last word is [`Event::Received`].
 async fn fetch(context: &Arc<Context>, mut wanted: Wanted, files: u64, rows: &Rows) -> Result<Event, Failure> {
     let started = Instant::now();
-    let manifest = Arc::new(fetch_manifest(context, &wanted, files).await?);
-    if wanted.others == Others::Ask {
-        let others = catalogue::owners(context, wanted.digest).await;
-        let is_new = |other: &Provider| wanted.sources.iter().all(|source| source.key != other.key);
-        let others: Vec<Provider> = others.into_iter().filter(is_new).collect();
-        wanted.sources.extend(others);
+    let others = async {
+        match wanted.others {
+            Others::Ask => catalogue::owners(context, wanted.digest).await,
+            Others::Unasked => Vec::new(),
+        }
+    };
+    let (manifest, mut others) = tokio::join!(fetch_manifest(context, &wanted, files), others);
+    let manifest = Arc::new(manifest?);
+    if wanted.may_be_whole
+        && let Some(path) = find_whole(context, &wanted, &manifest).await?
+    {
+        return download::received_earlier(context, &wanted, path, started).await;
     }
+    others.retain(|other| wanted.sources.iter().all(|source| source.key != other.key));
+    wanted.sources.extend(others);
     let way = wanted.sources.iter().find_map(|source| context.links.find(source.key));
     let via = way.ok_or_else(no_source)?.path_info();
     let told = rows.sender();
-    let begin = async move { Download::begin(wanted, manifest, started, told).await };
-    let (download, large) = context.on_transfer_thread(begin).await??;
+    // It hashes what is here: beside the transfer thread, where others move meanwhile.
+    let begin = move |is_cancelled: &AtomicBool| Download::begin(wanted, manifest, via, started, told, is_cancelled);
+    let (download, large) = context.beside_transfers_while_wanted(begin).await??;
     let download = Arc::new(download);
     let fetched = fetch_files(context, &download, large, rows).await;
     if let Err(failure) = fetched {
@@ -109,9 +121,30 @@ async fn fetch(context: &Arc<Context>, mut wanted: Wanted, files: u64, rows: &Ro
         return Err(failure);
     }
     let finishing = download.clone();
-    let path = context.on_transfer_thread(async move { finishing.tree.finish() }).await??;
+    let path = context.beside_transfers(move || finishing.tree.finish()).await??;
     tell_givers(context, &download).await;
-    Ok(download.received(path, via))
+    Ok(download.received(path))
+}
+
+/// Looks whether an earlier run has received the folder to its end. What that left beside it is removed.
+async fn find_whole(
+    context: &Arc<Context>,
+    wanted: &Wanted,
+    manifest: &Arc<Manifest>,
+) -> Result<Option<PathBuf>, Failure> {
+    let (wanted, manifest) = (wanted.clone(), manifest.clone());
+    let look = move || {
+        let parent = ReceiveFolder::open(&wanted.into.folder)?;
+        let found =
+            whole::find_folder(&parent, &SafeName::from_remote(&wanted.name), &manifest, wanted.into.collision)?;
+        if found.is_some()
+            && let Err(error) = parts::remove(&parent, &wanted.name)
+        {
+            tracing::warn!(%error, "what is left of a transfer could not be removed");
+        }
+        Ok::<_, ReceiveError>(found)
+    };
+    Ok(context.beside_transfers(look).await??)
 }
 
 /// Fetches the manifest from the first source that has it, and checks that it is the folder that was announced.
@@ -153,8 +186,8 @@ async fn fetch_files(
         1 => format!("{name} is not complete: {first}: {refusal}"),
         _ => format!("{name} is not complete: {count} files could not be had, the first is {first}: {refusal}"),
     };
-    Err(Failure::new(FailureKind::Partial, text)
-        .hint("what arrived is kept: when its owner has shared it again, the same command goes on from there"))
+    let failure = Failure { refusal: Some(refusal.number()), ..Failure::new(FailureKind::Partial, text) };
+    Err(failure.hint("what arrived is kept: when its owner has shared it again, the same command goes on from there"))
 }
 
 /// Fetches the ranges of small files, as long as there is a source for them.
@@ -219,7 +252,7 @@ async fn work(context: &Arc<Context>, download: &Arc<Download>, source: &Provide
     Ok(())
 }
 
-/// Tells those who gave files that the folder is complete and on disk. Says how the last bytes came.
+/// Tells those who gave files that the folder is complete and on disk.
 async fn tell_givers(context: &Arc<Context>, download: &Download) {
     let digest = download.wanted.digest;
     let mut givers = std::mem::take(&mut download.state().givers);
@@ -228,16 +261,18 @@ async fn tell_givers(context: &Arc<Context>, download: &Download) {
     }
     // Over the links that are there: the folder is complete, whether they hear of it or not.
     let links = givers.iter().filter_map(|giver| context.links.find(giver.key)).collect();
-    download::tell_givers(links, digest).await;
+    download::tell_givers(links, digest, download.wanted.offer).await;
 }
 
 impl Download {
-    /// Opens the folder's place and looks what is here. Says which large files are not.
-    async fn begin(
+    /// Opens the folder's place and looks what is here. Says which large files are not. Blocks.
+    fn begin(
         wanted: Wanted,
         manifest: Arc<Manifest>,
+        via: PathInfo,
         started: Instant,
         rows: mpsc::Sender<Event>,
+        is_cancelled: &AtomicBool,
     ) -> Result<(Self, Vec<usize>), Failure> {
         let parent = ReceiveFolder::open(&wanted.into.folder)?;
         let name = SafeName::from_remote(&wanted.name);
@@ -260,15 +295,16 @@ impl Download {
             failed_count: 0,
             dropped: Vec::new(),
             first: None,
+            via,
             givers: Vec::new(),
         };
         let download = Self { wanted, manifest, tree, started, state: Mutex::new(state) };
-        let large = download.look().await.inspect_err(|_| download.tree.discard_if_empty())?;
+        let large = download.look(is_cancelled).inspect_err(|_| download.tree.discard_if_empty())?;
         Ok((download, large))
     }
 
     /// Looks which files are here, makes the empty ones, and notes the ranges of the small ones that are not.
-    async fn look(&self) -> Result<Vec<usize>, Failure> {
+    fn look(&self, is_cancelled: &AtomicBool) -> Result<Vec<usize>, Failure> {
         let may_be_here = self.tree.prepare()?;
         let mut large = Vec::new();
         let mut missing = Ranges::default();
@@ -285,8 +321,8 @@ impl Download {
             } else {
                 large.push(index);
             }
-            if index % FILES_PER_TURN == 0 {
-                tokio::task::yield_now().await;
+            if is_cancelled.load(Ordering::Relaxed) {
+                return Err(Failure::new(FailureKind::Interrupted, "nobody waits for this folder any more"));
             }
         }
         let mut state = self.state();
@@ -298,14 +334,17 @@ impl Download {
 
     /// Receives what is missing of a range, which is moved past what has come.
     async fn receive(&self, context: &Context, link: &InUse, range: &mut Range<usize>) -> Result<(), Stopped> {
-        let _turn = link.fetches.acquire().await;
-        // Whoever stops in the middle asks for the rest elsewhere, unless the whole command is stopped.
-        let is_cancelled = AtomicBool::new(true);
-        let source = Source { context, link, digest: self.wanted.digest, is_cancelled: &is_cancelled };
+        let (is_cancelled, digest) = (Arc::default(), self.wanted.digest);
+        let source = Source { context, link, digest, announced: digest, is_cancelled: &is_cancelled };
+        cancelled_when_dropped(&is_cancelled, self.receive_range(source, range)).await
+    }
+
+    async fn receive_range(&self, source: Source<'_>, range: &mut Range<usize>) -> Result<(), Stopped> {
+        let _turn = source.link.fetches.acquire().await;
         while range.start < range.end {
             let (first, count) = (range.start as u64, range.len() as u64);
             let (mut stream, _) = ChunkSource::open(source, FetchPart::Files { first, count }).await?;
-            match self.receive_files(&mut stream, link, range).await {
+            match self.receive_files(&mut stream, source, range).await {
                 Ok(()) => stream.end().await?,
                 Err(Stopped::Refused(refusal)) => {
                     self.note_failed(range.start, refusal);
@@ -320,7 +359,7 @@ impl Download {
     async fn receive_files(
         &self,
         stream: &mut ChunkSource<'_>,
-        link: &InUse,
+        source: Source<'_>,
         range: &mut Range<usize>,
     ) -> Result<(), Stopped> {
         let mut bytes = Vec::new();
@@ -333,9 +372,12 @@ impl Download {
                     return Err(Stopped::WrongBytes);
                 }
                 self.tree.write(range.start, &bytes)?;
-                self.count(file, Some(link));
+                self.count(file, Some(source.link));
             }
             range.start += 1;
+            if range.start < range.end {
+                source.move_if_better()?;
+            }
         }
         Ok(())
     }
@@ -369,6 +411,7 @@ impl Download {
         state.bytes += bytes;
         if let Some(via) = &via {
             state.first.get_or_insert_with(|| (self.started.elapsed(), via.clone()));
+            state.via = via.clone();
         }
         let (bytes, files) = (state.bytes, state.files);
         state.progress.reach_files(files);
@@ -441,7 +484,7 @@ impl Download {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn received(&self, path: PathBuf, via: PathInfo) -> Event {
+    fn received(&self, path: PathBuf) -> Event {
         let state = self.state();
         let (first_byte, first_via) = state.first.clone().unzip();
         Event::Received {
@@ -455,7 +498,7 @@ impl Download {
             millis: download::millis(self.started.elapsed()),
             first_byte_us: first_byte.map(|after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX)),
             first_via,
-            via,
+            via: Some(state.via.clone()),
         }
     }
 }

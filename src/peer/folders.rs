@@ -56,6 +56,7 @@ async fn read_folder(
     let _turn = context.sharing.lock().await;
     let mut cache = DigestCache::below(context.database(), &root).await?;
     let told = rows.clone();
+    let name = name_of(&root);
     let (built, mut cache) = context
         .beside_transfers(move || {
             let built = build(&root, &filter, &mut cache, &told);
@@ -67,7 +68,20 @@ async fn read_folder(
     let (builder, skipped) = built?;
     tell_skipped(&skipped, rows).await;
     tell_skipped(&builder.skipped, rows).await;
-    Ok(builder.keep(context.database(), context.profile.folder()).await?)
+    let has_skipped = !skipped.named().is_empty() || !builder.skipped.named().is_empty();
+    let (manifest, folder) = builder.keep(context.database(), context.profile.folder()).await?;
+    if folder.files == 0 && (has_skipped || has_files(context, folder.root.clone()).await?) {
+        let text = format!("* warning: no file of {name} is shared: all are left out or were skipped");
+        rows.row(Event::Note { text }).await;
+    }
+    Ok((manifest, folder))
+}
+
+/// Whether there is any file in a folder, were nothing left out.
+async fn has_files(context: &Context, root: PathBuf) -> Result<bool, Failure> {
+    let walked = context.beside_transfers(move || walk::walk(&root, &Filter::default())).await?;
+    let Walked { entries, skipped } = walked.map_err(FolderError::from)?;
+    Ok(!skipped.named().is_empty() || entries.iter().any(|(_, kind)| *kind == walk::Kind::File))
 }
 
 /// Walks the folder and hashes what is in it.

@@ -72,13 +72,15 @@ pub enum Command {
         /// What.
         text: String,
     },
-    /// Offers a file or folder. Rows: [`Event::Skipped`], [`Event::Legacy`] when it is for an older program, [`Event::Offered`], and with `wait` [`Event::Sent`] or [`Event::OfferDeclined`].
+    /// Offers files and folders, one after the other and without waiting for an answer in between. Rows:
+    /// [`Event::Legacy`] when they are for an older program, for each [`Event::Skipped`] and [`Event::Offered`], and with
+    /// `wait` [`Event::Sent`]; of several, [`Event::Note`] for each that does not go.
     Send {
         /// To whom.
         to: PeerName,
         /// Which.
-        path: PathBuf,
-        /// Whether the command ends only when the other side has it or declines.
+        paths: Vec<PathBuf>,
+        /// Whether the command ends only when the other side has all of them or declines.
         wait: bool,
         /// What of a folder is left out.
         #[serde(default)]
@@ -316,6 +318,14 @@ pub enum Command {
         /// Whether it may replace this account's key, which ends this peer.
         allow: bool,
     },
+}
+
+impl Command {
+    /// Whether it fetches something; beside a resident peer it only watches how that does so.
+    #[must_use]
+    pub fn follows_a_transfer(&self) -> bool {
+        matches!(self, Self::Get { .. } | Self::Accept { .. } | Self::Resume { .. })
+    }
 }
 
 /// For how long a person may learn where this peer is.

@@ -83,7 +83,7 @@ impl<'a> OnDisk<'a> {
             return Ok(());
         }
         Err(Failure::new(FailureKind::Other, format!("nothing was ever said with {name} on this machine"))
-            .hint("is the name spelled right? `qchat history` without a name shows what was said with everybody"))
+            .hint("is the name spelled right? `history` without a name shows what was said with everybody"))
     }
 
     async fn place_of(self, id: &str) -> Result<i64, Failure> {

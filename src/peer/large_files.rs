@@ -66,7 +66,9 @@ async fn fetch_one(context: &Arc<Context>, download: &Arc<Download>, index: usiz
     let Some(file) = download.manifest.entries()[index].file().copied() else { return Ok(()) };
     let sources = download.sources()?;
     let name = download.manifest.entries()[index].path.name();
-    let what = What { sources, digest: file.digest, size: file.size.bytes(), name };
+    // Nobody publishes a member by itself: a link that is asked for with its digest would not be allowed to be direct.
+    let announced = download.wanted.digest;
+    let what = What { sources, digest: file.digest, announced, size: file.size.bytes(), name };
     let opening = download.clone();
     let partial = context.on_transfer_thread(async move { opening.tree.part(&file) }).await??;
     let (rows, mut told) = mpsc::channel(64);
@@ -84,7 +86,7 @@ async fn fetch_one(context: &Arc<Context>, download: &Arc<Download>, index: usiz
     download.note_resumed(resumed);
     download.count_bytes(file.size.bytes() - counted, Some(via));
     let adopting = download.clone();
-    context.on_transfer_thread(async move { adopting.tree.adopt(index, partial) }).await??;
+    context.beside_transfers(move || adopting.tree.adopt(index, partial)).await??;
     if let Some(source) = what.sources.first() {
         download.count_large(source);
     }

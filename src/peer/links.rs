@@ -192,6 +192,8 @@ pub(super) struct Links {
     own_key: PeerKey,
     open: Mutex<Vec<Arc<Link>>>,
     dialling: Mutex<HashMap<PeerKey, Weak<Dialling>>>,
+    /// Rings when there is a new one.
+    added: watch::Sender<()>,
     work: mpsc::Sender<Work>,
 }
 
@@ -199,7 +201,8 @@ impl Links {
     /// No links yet; and what is to run beside everything else.
     pub(super) fn new(own_key: PeerKey) -> (Self, mpsc::Receiver<Work>) {
         let (work, done) = mpsc::channel(LINKS_MAX);
-        (Self { own_key, open: Mutex::default(), dialling: Mutex::default(), work }, done)
+        let added = watch::Sender::default();
+        (Self { own_key, open: Mutex::default(), dialling: Mutex::default(), added, work }, done)
     }
 
     /// The best usable link to a key: one that is not silent, direct, the newest.
@@ -208,9 +211,19 @@ impl Links {
         best(&self.lock(), key).map(Link::in_use)
     }
 
+    /// Rings whenever a link is added.
+    pub(super) fn additions(&self) -> watch::Receiver<()> {
+        self.added.subscribe()
+    }
+
     /// Whether a link is the one that is used for new requests.
     pub(super) fn is_best(&self, link: &Link) -> bool {
         best(&self.lock(), link.key).is_some_and(|best| std::ptr::eq(&**best, link))
+    }
+
+    /// Whether there is a better link to the same key: what goes on for long moves there.
+    pub(super) fn has_better(&self, link: &Link) -> bool {
+        best(&self.lock(), link.key).is_some_and(|best| best.rank() > link.rank())
     }
 
     /// Whether there is another usable link to the same key from which something comes.
@@ -273,6 +286,8 @@ impl Links {
             sought: Mutex::default(),
         });
         open.push(link.clone());
+        drop(open);
+        self.added.send_replace(());
         Some(link)
     }
 

@@ -285,7 +285,10 @@ impl Served {
         new.write(chunks.into()).await.unwrap();
         new.finish();
         let mut told = in_time(direct.accept_stream()).await.unwrap();
-        assert_eq!(told.read_frame::<PeerRequest>().await.unwrap(), PeerRequest::Received { digest: self.digest });
+        assert_eq!(
+            told.read_frame::<PeerRequest>().await.unwrap(),
+            PeerRequest::Received { digest: self.digest, offer: None }
+        );
         told.answer(&ReceivedAnswer::Ok(())).await;
     }
 
@@ -319,7 +322,7 @@ impl Served {
     async fn chatter(&self, connection: &Connection) -> std::convert::Infallible {
         loop {
             let asked: Result<ReceivedAnswer, _> =
-                connection.request(&PeerRequest::Received { digest: self.digest }).await;
+                connection.request(&PeerRequest::Received { digest: self.digest, offer: None }).await;
             assert!(!matches!(asked, Ok(Ok(()))), "she shares nothing");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -340,10 +343,12 @@ async fn fetched(alice: &Side, bob: &Side, file: &Served) -> (FileDigest, Option
             collision: Collision::Refuse,
             executable: Executable::Never,
         },
+        offer: None,
+        may_be_whole: false,
     };
     let (rows, _unread) = mpsc::channel(1);
     match in_time(download::fetch(&alice.context, wanted, rows)).await.unwrap() {
-        Event::Received { path, first_via, via, resumed: 0, .. } => {
+        Event::Received { path, first_via, via: Some(via), resumed: 0, .. } => {
             let digest = HashedFile::hash(&path, &mut |_| {}).unwrap().digest;
             (digest, first_via.map(|via| via.path), via.path)
         }

@@ -240,6 +240,8 @@ impl Side {
                 collision: Collision::Refuse,
                 executable: Executable::Never,
             },
+            offer: None,
+            may_be_whole: false,
         };
         let (rows, _unread) = mpsc::channel(1);
         match in_time(download::fetch(&self.context, wanted, rows)).await.unwrap() {

@@ -32,6 +32,7 @@ mod presence;
 mod profiles;
 mod receipts;
 mod sending;
+mod sending_files;
 mod status;
 
 mod candidates;
@@ -50,6 +51,7 @@ mod offers;
 mod progress;
 mod transfer_attempt;
 mod transfer_keeper;
+mod transfer_steps;
 mod transfers;
 mod upload;
 mod uploads;

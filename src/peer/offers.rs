@@ -1,122 +1,29 @@
-//! Sending a file: an offer that the other side accepts by fetching, or declines; or takes without asking.
+//! Offers that wait for an answer: which there are, what is accepted by fetching it or declined, and what is taken without
+//! asking. `sending_files.rs` makes them.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
-
-use super::catalogue::file_name;
 use super::commands::Rows;
-use super::contacts::tell_if_legacy;
-use super::context::{Context, not_oneself};
+use super::context::Context;
 use super::download::{Destination, Others, Provider, Wanted};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
-use super::rows::{Activity, TransferState};
-use super::transfer_keeper::{Begin, Keep};
-use super::{blocks, contacts, folders, messages, transfers};
+use super::transfer_steps::{Begin, Keep};
+use super::{contacts, messages, transfers};
 use crate::seal::random::{self, OsRandom};
 use crate::storage::contacts::legacy_names;
 use crate::storage::offers::{OpenOffer, close_offer, open_offers};
 use crate::storage::partial_file::Collision;
 use crate::storage::people;
 use crate::storage::receive_tree::Executable;
-use crate::storage::shares::{self, Audience, OwnOffer, SharedFile};
-use crate::storage::walk::Filter;
+use crate::storage::shares::{self, OwnOffer};
 use crate::storage::welcome::{self, Welcome};
 use crate::wire::account::LoginKind;
 use crate::wire::ids::{MessageId, PeerKey, PeerName};
 use crate::wire::message::{Body, Offer};
 use crate::wire::refusal::Refusal;
-
-/// Offers a file to a person, and waits for the outcome when asked to.
-pub(super) async fn send(
-    context: &Arc<Context>,
-    to: PeerName,
-    path: PathBuf,
-    wait: bool,
-    filter: Filter,
-    rows: &Rows,
-) -> Result<(), Failure> {
-    let name = file_name(&path)?;
-    not_oneself(context, &to)?;
-    blocks::check(context, &to, None)?;
-    let identity = contacts::identify(context, &to).await?;
-    if !identity.accepts {
-        return Err(Failure::of_message(&to, Refusal::NotAccepted));
-    }
-    let is_errand = matches!(context.account.kind, LoginKind::Errand { .. });
-    if is_errand && !identity.online {
-        return Err(Failure::new(FailureKind::Offline, format!("{to} is not online"))
-            .hint("an offer waits for them while your peer runs: start `qchat peer`, then send it again"));
-    }
-    tell_if_legacy(&to, identity.legacy, rows).await;
-    let (file, folder) = folders::read(context, path, filter, rows).await?;
-    let id = MessageId::from_bytes(random::array(&mut OsRandom));
-    let audience = Audience::One { recipient: identity.key, offer: id };
-    let share = SharedFile { name: name.clone(), audience, file, folder };
-    let (kind, size) = (share.kind(), share.place().1);
-    let offer = Offer { name: name.clone(), size, digest: share.file.digest, kind };
-    let (size, files) = (size.bytes(), kind.files());
-    shares::put(context.database(), share).await?;
-    let mut events = context.events.subscribe();
-    // Of its own, because somebody quick has the file before we hear that the offer was stored.
-    let outcomes = context.events.subscribe();
-    messages::send(context, &to, id, Body::Offer(offer), &mut events).await?;
-    rows.row(Event::Offered { to: to.clone(), id, name, size, files, online: identity.online }).await;
-    if wait && identity.online { outcome(context, &to, id, outcomes, rows).await } else { Ok(()) }
-}
-
-/// Waits until the recipient of an offer has the file, declines it, or is gone.
-async fn outcome(
-    context: &Context,
-    to: &PeerName,
-    id: MessageId,
-    mut events: broadcast::Receiver<Event>,
-    rows: &Rows,
-) -> Result<(), Failure> {
-    // Asking also tells the directory that this errand is not idle.
-    let mut still_online = tokio::time::interval(STILL_ONLINE_INTERVAL);
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            _ = still_online.tick() => {
-                if !context.identify(to).await?.online {
-                    return Err(Failure::new(FailureKind::Offline, format!("{to} went offline before taking the file")));
-                }
-                continue;
-            }
-        };
-        match event {
-            Ok(event @ Event::Sent { offer, .. }) if offer == Some(id) => {
-                rows.row(event).await;
-                return Ok(());
-            }
-            Ok(Event::NotSent { to, id: returned, what, failure }) if returned == id => {
-                rows.row(Event::NotSent { to, id, what, failure: failure.clone() }).await;
-                return Err(failure);
-            }
-            Ok(Event::OfferDeclined { offer, .. }) if offer == id => {
-                return Err(Failure::new(FailureKind::Declined, format!("{to} declined the file")));
-            }
-            Ok(Event::Transfer(row)) if row.offer == Some(id) && row.state == TransferState::Cancelled => {
-                return Err(Failure::new(FailureKind::Interrupted, format!("{} was cancelled", row.name)));
-            }
-            Ok(event @ Event::Progress { activity: Activity::Sending, .. }) if matches!(&event, Event::Progress { peer: Some(peer), .. } if peer == to) =>
-            {
-                rows.hint(event);
-            }
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return Err(Failure::new(FailureKind::Other, "the peer has stopped")),
-        }
-    }
-}
-
-/// How often a sender looks whether the other side is still there: twice within an errand's idle time.
-const STILL_ONLINE_INTERVAL: Duration = Duration::from_secs(25);
 
 /// Lists the offers that wait for an answer: of others, then of this account.
 pub(super) async fn list(context: &Context, rows: &Rows) -> Result<(), Failure> {
@@ -132,8 +39,7 @@ pub(super) async fn list(context: &Context, rows: &Rows) -> Result<(), Failure> 
 pub(super) async fn list_others(context: &Context, but: &HashSet<MessageId>, rows: &Rows) -> Result<(), Failure> {
     let open = open_offers(context.database()).await?;
     let names = legacy_names(context.database()).await?;
-    let accepted: HashSet<MessageId> =
-        context.traffic.incoming().await?.into_iter().filter_map(|transfer| transfer.offer).collect();
+    let accepted = accepted(context).await?;
     let waits = |offer: &OpenOffer| !but.contains(&offer.id) && !accepted.contains(&offer.id);
     for OpenOffer { id, from, offer } in open.into_iter().filter(waits) {
         let (Offer { name, size, digest, kind }, legacy) = (offer, names.contains(&from));
@@ -142,18 +48,24 @@ pub(super) async fn list_others(context: &Context, but: &HashSet<MessageId>, row
     Ok(())
 }
 
+/// The offers that were accepted and have not come yet.
+async fn accepted(context: &Context) -> Result<HashSet<MessageId>, Failure> {
+    Ok(context.traffic.incoming().await?.into_iter().filter_map(|transfer| transfer.offer).collect())
+}
+
 /// Fetches an offered file, now or when whoever offers it is back. The offer stays open until the file is here.
 pub(super) async fn accept(context: &Arc<Context>, which: &str, into: Destination, rows: &Rows) -> Result<(), Failure> {
     let OpenOffer { id, from, offer } = choose(context, which).await?;
     let key = contacts::pinned_key(context, &from).await?;
-    let wanted = wanted(Provider { name: from, key }, offer, into);
-    transfers::run(context, wanted, Some(id), Keep::by(context), rows).await
+    let wanted = wanted(Provider { name: from, key }, id, offer, into);
+    transfers::run(context, wanted, Keep::by(context), rows).await
 }
 
 /// An offered file as it is asked for.
-fn wanted(source: Provider, offer: Offer, into: Destination) -> Wanted {
+fn wanted(source: Provider, id: MessageId, offer: Offer, into: Destination) -> Wanted {
     let Offer { name, size, digest, kind } = offer;
-    Wanted { sources: vec![source], others: Others::Unasked, name, size: size.bytes(), digest, kind, into }
+    let (sources, others, size, may_be_whole) = (vec![source], Others::Unasked, size.bytes(), false);
+    Wanted { sources, others, name, size, digest, kind, into, offer: Some(id), may_be_whole }
 }
 
 /// Takes an offer that has just come without asking, if its person said so in advance: of whoever is a friend, with this
@@ -173,8 +85,8 @@ pub(super) async fn take_if_welcome(
     }
     let text = format!("* taking {} from {from} without asking: `/accept never {from}` ends that", offer.name);
     let into = Destination { folder, collision: Collision::Rename, executable: Executable::Never };
-    let wanted = wanted(Provider { name: from.clone(), key }, offer, into);
-    context.traffic.begin(Begin { wanted, offer: Some(id), keep: Keep::GoesOn }).await?;
+    let wanted = wanted(Provider { name: from.clone(), key }, id, offer, into);
+    context.traffic.begin(Begin { wanted, keep: Keep::GoesOn }).await?;
     context.tell(Event::Note { text });
     Ok(())
 }
@@ -234,13 +146,18 @@ pub(super) async fn decline(context: &Arc<Context>, which: &str) -> Result<(), F
     Ok(close_offer(context.database(), offer.id).await?)
 }
 
-/// The open offer that a person means: by the beginning of its id, by who makes it, or the only one.
+/// The open offer that a person means: by the beginning of its id, by who makes it, or the only one. One that was accepted
+/// and has not come yet is meant only when it is named, and no other one fits.
 async fn choose(context: &Context, which: &str) -> Result<OpenOffer, Failure> {
     let mut offers = open_offers(context.database()).await?;
     offers.retain(|offer| {
         let names = [offer.from.as_str(), offer.offer.name.as_str()];
         names.contains(&which) || offer.id.to_string().starts_with(which)
     });
+    let accepted = accepted(context).await?;
+    if which.is_empty() || offers.iter().any(|offer| !accepted.contains(&offer.id)) {
+        offers.retain(|offer| !accepted.contains(&offer.id));
+    }
     match (offers.len(), offers.pop()) {
         (1, Some(offer)) => Ok(offer),
         (0, _) if which.is_empty() => Err(Failure::new(FailureKind::Usage, "no offer waits for an answer")),
@@ -249,6 +166,6 @@ async fn choose(context: &Context, which: &str) -> Result<OpenOffer, Failure> {
             format!("no open offer is {which:?}, nor comes from somebody of that name"),
         )),
         _ => Err(Failure::new(FailureKind::Usage, "more than one offer fits")
-            .hint("name one by the beginning of its id: `/offers` lists them")),
+            .hint("name one by the beginning of its id: `offers` lists them")),
     }
 }

@@ -229,7 +229,9 @@ async fn answer(context: Arc<Context>, link: InUse, mut stream: Stream) {
                 tracing::debug!(%failure, "a file stream was left");
             }
         }
-        PeerRequest::Received { digest } => upload::answer_received(&context, &link, digest, stream).await,
+        PeerRequest::Received { digest, offer } => {
+            upload::answer_received(&context, &link, (digest, offer), stream).await
+        }
         PeerRequest::Message(signed) => direct::answer_message(&context, &link, *signed, stream).await,
         PeerRequest::Receipts(receipts) => direct::answer_receipts(&context, &link, receipts, stream).await,
         PeerRequest::Profile(request) => profiles::answer(&context, &link, &request, stream).await,

@@ -9,39 +9,50 @@ use tokio::sync::{mpsc, watch};
 
 use super::commands::Rows;
 use super::context::Context;
+use super::download::failures::has_nothing_for_us;
 use super::download::{Destination, Others, Provider, Wanted};
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::rows::{Activity, TransferRow};
-use super::transfer_keeper::{Step, Steps, put};
+use super::transfer_steps::{Step, Steps, put};
 use super::{blocks, catalogue, contacts, folder_download};
-use crate::storage::transfers::{self, KeptTransfer};
-use crate::wire::ids::{FileName, PeerKey, PeerName};
+use crate::storage::partial_file::ReceiveError;
+use crate::storage::parts;
+use crate::storage::safe_name::SafeName;
+use crate::storage::transfers::KeptTransfer;
+use crate::wire::ids::{FileDigest, FileName, MessageId, PeerKey, PeerName};
 use crate::wire::limits::SOURCES_PER_FILE_MAX;
 use crate::wire::refusal::Refusal;
 
 /// Steps of a bar that wait to be passed on; what exceeds it is dropped.
 const PROGRESS_MAX: usize = 16;
 
-/// A task that was stopped lets go of its part file within a moment.
+/// A task that was stopped lets go of its part within a moment; who holds it longer is another transfer.
 const LET_GO_PATIENCE: Duration = Duration::from_secs(5);
 const LET_GO_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Receives a file, from those of its sources who may be asked; tells how it goes.
+/// Receives a file, from those of its sources who may be asked; tells how it goes. What was tried before may be whole
+/// already; what stopped a moment ago may still be let go.
 pub(super) async fn receive(
     context: Arc<Context>,
     kept: KeptTransfer,
+    was_tried: bool,
+    stopped: Option<Instant>,
     steps: watch::Sender<Steps>,
     mut announced: Option<TransferRow>,
 ) -> Result<Event, Failure> {
-    let_go(&context, &kept, false).await?;
+    if !let_go(&context, &kept, stopped).await? {
+        let name = SafeName::from_remote(&kept.name);
+        return Err(ReceiveError::InUse(kept.folder.join(name.as_str())).into());
+    }
     let sources = sources(&context, &kept).await?;
     let (rows, mut progress) = mpsc::channel(PROGRESS_MAX);
     let others = if kept.offer.is_some() { Others::Unasked } else { Others::Ask };
     let KeptTransfer { name, size, digest, kind, folder, collision, executable, offer, .. } = kept;
     let from = sources.first().map(|source| source.name.clone());
     let into = Destination { folder, collision, executable };
-    let wanted = Wanted { sources, others, name: name.clone(), size: size.bytes(), digest, kind, into };
+    let (size, may_be_whole) = (size.bytes(), was_tried);
+    let wanted = Wanted { sources, others, name: name.clone(), size, digest, kind, into, offer, may_be_whole };
     let rows = Rows(rows);
     let mut fetching = Box::pin(folder_download::receive(&context, wanted, &rows));
     let result = loop {
@@ -50,12 +61,34 @@ pub(super) async fn receive(
             Some(event) = progress.recv() => tell_progress(&context, &steps, &mut announced, event),
         }
     };
-    let is_away = |failure: &Failure| failure.refusal == Some(Refusal::Offline.number());
-    result.map_err(|failure| match from {
-        Some(from) if is_away(&failure) => Failure { message: format!("{from} is not online"), ..failure },
-        Some(from) if offer.is_some() && is_withdrawn(&failure) => withdrawn(&from, &name),
-        _ => failure,
-    })
+    match (result, from) {
+        (Err(failure), Some(from)) => Err(explained(&context, failure, &from, &name, digest, offer).await),
+        (result, _) => result,
+    }
+}
+
+/// Why nothing comes from whoever was asked first, as far as more is known than they say.
+async fn explained(
+    context: &Context,
+    failure: Failure,
+    from: &PeerName,
+    name: &FileName,
+    digest: FileDigest,
+    offer: Option<MessageId>,
+) -> Failure {
+    let is = |refusal: Refusal| failure.refusal == Some(refusal.number());
+    if is(Refusal::Offline) {
+        Failure { message: format!("{from} is not online"), ..failure }
+    } else if offer.is_some() && has_nothing_for_us(&failure) {
+        withdrawn(from, name)
+    } else if is(Refusal::UnknownFile) && catalogue::is_another_now(context, from, name, digest).await {
+        Failure { message: format!("{from} has changed {name} and shared it again"), ..failure }
+            .hint(format!("`get {from}:{name}` fetches it as it is now, and keeps what has come and is the same"))
+    } else if is(Refusal::UnknownFile) {
+        gone(from, name, failure)
+    } else {
+        failure
+    }
 }
 
 /// What ends the transfer of an offer that is no more.
@@ -63,10 +96,10 @@ pub(super) fn withdrawn(by: &PeerName, name: &FileName) -> Failure {
     Failure { message: format!("{by} does not offer {name} any more"), ..Refusal::Withdrawn.into() }
 }
 
-/// Whether somebody who has offered a file says that there is nothing for us.
-fn is_withdrawn(failure: &Failure) -> bool {
-    let refusals = [Refusal::UnknownFile, Refusal::NotAccepted, Refusal::Withdrawn];
-    refusals.iter().any(|refusal| failure.refusal == Some(refusal.number()))
+/// What is said when somebody publishes a file that they cannot read any more.
+fn gone(from: &PeerName, name: &FileName, failure: Failure) -> Failure {
+    Failure { message: format!("{from} cannot give {name} any more: it was moved or deleted there"), ..failure }
+        .hint(format!("ask {from} to share it again"))
 }
 
 /// Passes progress on to those who follow; to all faces, when nobody does.
@@ -91,19 +124,32 @@ fn tell_progress(context: &Context, steps: &watch::Sender<Steps>, announced: &mu
     }
 }
 
-/// Waits until nothing of this process writes the part file of a transfer any more, and removes it if it is not wanted.
-pub(super) async fn let_go(context: &Context, kept: &KeptTransfer, removes: bool) -> Result<(), Failure> {
+/// Waits until nothing writes the part of a transfer any more that stopped then, and says whether that is so.
+async fn let_go(context: &Context, kept: &KeptTransfer, stopped: Option<Instant>) -> Result<bool, Failure> {
     let (folder, name) = (kept.folder.clone(), kept.name.clone());
     let waits = async move {
-        let until = Instant::now() + LET_GO_PATIENCE;
-        while transfers::is_being_written(&folder, &name) && Instant::now() < until {
+        let until = stopped.map(|stopped| stopped + LET_GO_PATIENCE);
+        while parts::is_being_written(&folder, &name) {
+            if until.is_none_or(|until| Instant::now() >= until) {
+                return false;
+            }
             tokio::time::sleep(LET_GO_INTERVAL).await;
         }
-        if removes { transfers::remove_part(&folder, &name) } else { Ok(()) }
+        true
     };
-    context.on_transfer_thread(waits).await?.map_err(|error| {
-        Failure::new(FailureKind::Disk, format!("what came of {} cannot be removed: {error}", kept.name))
-    })
+    context.on_transfer_thread(waits).await
+}
+
+/// Removes what came of a transfer that stopped then, and that nobody wants any more; says why, if it stays.
+pub(super) async fn remove_part(context: &Context, kept: KeptTransfer, stopped: Instant) -> Option<String> {
+    let removed = match let_go(context, &kept, Some(stopped)).await {
+        Ok(_) => context.beside_transfers(move || parts::remove_of(&kept)).await,
+        Err(failure) => Err(failure),
+    };
+    match removed {
+        Ok(removed) => removed.err().map(|stays| stays.to_string()),
+        Err(failure) => Some(failure.message),
+    }
 }
 
 /// Those who have a file and may be asked, each with the key they have now; at least one.

@@ -3,108 +3,31 @@
 //! resident peer also goes on with it after its own end, however it came.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::context::Context;
-use super::download::{Provider, Wanted};
+use super::download::Provider;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::rows::{Activity, Direction, TransferRow, TransferState};
-use super::transfer_attempt::{let_go, receive, withdrawn};
+use super::transfer_attempt::{receive, remove_part, withdrawn};
+use super::transfer_steps::{Ask, Begin, Keep, Step, Steps, put, reason_of, then_resume};
 use crate::clock::now_millis;
 use crate::protocol::transfer_fate::{Schedule, Standing, Trouble};
 use crate::seal::random::{self, OsRandom};
+use crate::storage::parts;
+use crate::storage::receive_folder::FolderId;
 use crate::storage::safe_name::SafeName;
 use crate::storage::transfers::{self, KeptState, KeptTransfer};
-use crate::wire::account::LoginKind;
 use crate::wire::ids::{FileName, FileSize, MessageId, PeerName, TransferId};
 use crate::wire::limits::{SOURCES_PER_FILE_MAX, TRANSFERS_MAX};
-
-/// What commands ask of the keeper.
-#[derive(Debug)]
-pub(super) enum Ask {
-    /// Begin a transfer, or join the one of the same file into the same folder.
-    Begin(Box<Begin>, oneshot::Sender<Result<watch::Receiver<Steps>, Failure>>),
-    /// What there is.
-    List(oneshot::Sender<Vec<TransferRow>>),
-    /// End one, and remove what has come of it.
-    Cancel(TransferId, oneshot::Sender<Result<TransferRow, Failure>>),
-    /// Let one wait.
-    Pause(TransferId, oneshot::Sender<Result<TransferRow, Failure>>),
-    /// Go on with one.
-    Resume(TransferId, Keep, oneshot::Sender<Result<watch::Receiver<Steps>, Failure>>),
-    /// Whoever made an offer has taken it back.
-    Withdrawn { offer: MessageId, by: PeerName, answer: oneshot::Sender<()> },
-}
-
-/// A transfer that is to begin.
-#[derive(Debug)]
-pub(super) struct Begin {
-    pub(super) wanted: Wanted,
-    /// The offer that is accepted by it.
-    pub(super) offer: Option<MessageId>,
-    pub(super) keep: Keep,
-}
-
-/// What is left of a transfer that stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Keep {
-    /// Nothing: whoever wanted it has no use for it later.
-    Nothing,
-    /// A row that says that it was interrupted.
-    Interrupted,
-    /// All of it: this peer goes on with it.
-    GoesOn,
-}
-
-impl Keep {
-    /// As it is for this kind of peer: a one-shot verb is gone in a moment.
-    pub(super) fn by(context: &Context) -> Self {
-        match context.account.kind {
-            LoginKind::Resident => Self::GoesOn,
-            LoginKind::Errand { .. } => Self::Interrupted,
-        }
-    }
-}
-
-/// How a transfer goes, for those who follow it: the newest step is enough.
-#[derive(Debug, Clone)]
-pub(super) enum Step {
-    /// It is its turn or will be, with the last progress.
-    Moves(Option<Event>),
-    /// It stopped and goes on later; for long, when nobody can say when.
-    Waits { row: Box<TransferRow>, is_for_long: bool },
-    /// The file is here: [`Event::Received`].
-    Received(Box<Event>),
-    /// It ended otherwise, or waits for its person.
-    Ended(Failure),
-}
-
-/// All that those who follow a transfer have to know.
-#[derive(Debug, Clone)]
-pub(super) struct Steps {
-    /// What must not be missed of it, in order: sources that were dropped, each once.
-    pub(super) news: Vec<Event>,
-    /// The newest step.
-    pub(super) step: Step,
-}
-
-impl Steps {
-    fn begin() -> watch::Sender<Self> {
-        watch::Sender::new(Self { news: Vec::new(), step: Step::Moves(None) })
-    }
-}
-
-/// Tells those who follow a transfer how it goes.
-pub(super) fn put(steps: &watch::Sender<Steps>, step: Step) {
-    steps.send_modify(|steps| steps.step = step);
-}
+use crate::wire::refusal::Refusal;
 
 /// Attempts in a row that bring nothing, after which it may take long.
 const SHORT_ATTEMPTS: u32 = 3;
@@ -121,12 +44,24 @@ struct Entry {
     goes_on: bool,
     /// Whether it was told that it waits, since something came last.
     told_waiting: bool,
+    /// Whether there was an attempt before, in this run of the program or an earlier one.
+    was_tried: bool,
+    /// When it stopped writing its part; `None` while nothing says that a part there is its own.
+    stopped: Option<Instant>,
 }
 
 impl Entry {
     fn new(kept: KeptTransfer, keep: Keep) -> Self {
         let steps = Steps::begin();
-        Self { kept, keep, steps, task: None, goes_on: false, told_waiting: false }
+        Self { kept, keep, steps, task: None, goes_on: false, told_waiting: false, was_tried: false, stopped: None }
+    }
+
+    /// Ends the task that receives it, if there is one.
+    fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            self.stopped = Some(Instant::now());
+        }
     }
 
     fn row(&self, standing: Option<Standing>) -> TransferRow {
@@ -222,7 +157,7 @@ impl Keeper {
             }
         };
         let keep = Keep::by(&self.context);
-        for kept in kept {
+        for mut kept in kept {
             let standing = match (kept.state, keep) {
                 (KeptState::Active, Keep::GoesOn) => Standing::Waiting { due: self.now() },
                 (KeptState::Active, Keep::Nothing | Keep::Interrupted) | (KeptState::Interrupted, _) => {
@@ -231,9 +166,13 @@ impl Keeper {
                 (KeptState::Paused, _) => Standing::Paused,
                 (KeptState::Failed, _) => Standing::Failed,
             };
+            if matches!(standing, Standing::Waiting { .. }) {
+                (kept.folder, kept.folder_id) = find_folder(&self.context, kept.folder).await;
+            }
             self.schedule.put(kept.id, standing);
             let id = kept.id;
-            self.entries.insert(id, Entry { goes_on: true, ..Entry::new(kept, keep) });
+            let stopped = Some(self.began);
+            self.entries.insert(id, Entry { goes_on: true, was_tried: true, stopped, ..Entry::new(kept, keep) });
         }
     }
 
@@ -261,10 +200,12 @@ impl Keeper {
     }
 
     /// Begins a transfer. One of the same file into the same folder is joined, and goes on with what is known now.
-    async fn begin(&mut self, Begin { wanted, offer, keep }: Begin) -> Result<watch::Receiver<Steps>, Failure> {
+    async fn begin(&mut self, Begin { wanted, keep }: Begin) -> Result<watch::Receiver<Steps>, Failure> {
+        let offer = wanted.offer;
+        let found = find_folder(&self.context, wanted.into.folder.clone()).await;
         let same = |entry: &&mut Entry| {
             let kept = &entry.kept;
-            (kept.digest, &kept.folder, &kept.name) == (wanted.digest, &wanted.into.folder, &wanted.name)
+            is_in(kept, &found) && (kept.digest, &kept.name) == (wanted.digest, &wanted.name)
         };
         if let Some(entry) = self.entries.values_mut().find(same) {
             let id = entry.kept.id;
@@ -275,9 +216,13 @@ impl Keeper {
             entry.kept.sources.truncate(SOURCES_PER_FILE_MAX);
             (entry.kept.collision, entry.kept.executable) = (wanted.into.collision, wanted.into.executable);
             entry.kept.offer = entry.kept.offer.or(offer);
+            if entry.task.is_none() {
+                // It may lie elsewhere by now.
+                entry.kept.folder = found.0;
+            }
             return self.resume(id, keep).await;
         }
-        self.make_way(&wanted).await?;
+        let stopped = self.make_way(&wanted.name, &found).await?;
         if self.entries.len() >= TRANSFERS_MAX {
             return Err(too_many());
         }
@@ -290,7 +235,8 @@ impl Keeper {
                 .map_err(|error| Failure::new(FailureKind::Quota, error.to_string()))?,
             digest: wanted.digest,
             kind: wanted.kind,
-            folder: wanted.into.folder,
+            folder: found.0,
+            folder_id: found.1,
             collision: wanted.into.collision,
             executable: wanted.into.executable,
             offer,
@@ -299,7 +245,7 @@ impl Keeper {
             done: 0,
         };
         let id = kept.id;
-        self.entries.insert(id, Entry::new(kept, keep));
+        self.entries.insert(id, Entry { stopped, ..Entry::new(kept, keep) });
         if let Err(failure) = self.save(id, Standing::Running).await {
             self.entries.remove(&id);
             return Err(failure);
@@ -309,29 +255,32 @@ impl Keeper {
     }
 
     /// Sees to it that nothing else is to come into the place of what is wanted: what has ended there is forgotten, and what
-    /// came of it is gone on from as far as it is the same.
-    async fn make_way(&mut self, wanted: &Wanted) -> Result<(), Failure> {
+    /// came of it is gone on from as far as it is the same. Says when that was written last.
+    async fn make_way(&mut self, name: &FileName, found: &Found) -> Result<Option<Instant>, Failure> {
+        let is_there = |kept: &KeptTransfer| SafeName::from_remote(&kept.name) == SafeName::from_remote(name);
         let in_the_way: Vec<TransferId> = self
             .entries
             .values()
-            .filter(|entry| is_at(&entry.kept, &wanted.into.folder, &wanted.name))
+            .filter(|entry| is_in(&entry.kept, found) && is_there(&entry.kept))
             .map(|entry| entry.kept.id)
             .collect();
+        let mut stopped = None;
         for id in in_the_way {
             match self.schedule.standing(id) {
-                Some(Standing::Failed | Standing::Interrupted) | None => drop(self.forget(id, false).await),
+                Some(Standing::Failed | Standing::Interrupted) | None => {
+                    stopped = stopped.max(self.forget(id, false).await.and_then(|entry| entry.stopped));
+                }
                 Some(Standing::Running | Standing::Waiting { .. } | Standing::Paused) => {
-                    let text = format!("another {} is on its way to {}", wanted.name, wanted.into.folder.display());
+                    let text = format!("another {name} is on its way to {}", found.0.display());
                     return Err(Failure::new(FailureKind::Other, text)
                         .hint(format!("`cancel {id:.8}` ends that one; or receive into another folder")));
                 }
             }
         }
-        Ok(())
+        Ok(stopped)
     }
 
     fn entry(&mut self, id: TransferId) -> Result<&mut Entry, Failure> {
-        let gone = || Failure::new(FailureKind::Other, "this transfer has just ended");
         self.entries.get_mut(&id).ok_or_else(gone)
     }
 
@@ -356,7 +305,9 @@ impl Keeper {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         put(&entry.steps, Step::Moves(None));
         let announced = (entry.goes_on || entry.told_waiting).then(|| entry.row(Some(Standing::Running)));
-        let work = receive(self.context.clone(), entry.kept.clone(), entry.steps.clone(), announced);
+        let was_tried = std::mem::replace(&mut entry.was_tried, true);
+        let (context, kept, steps) = (self.context.clone(), entry.kept.clone(), entry.steps.clone());
+        let work = receive(context, kept, was_tried, entry.stopped, steps, announced);
         entry.task = Some(self.running.spawn(async move { (id, work.await) }));
     }
 
@@ -396,8 +347,11 @@ impl Keeper {
             _ => (entry.kept.done, false),
         };
         entry.kept.done = done;
-        entry.kept.reason = Some(failure.message.clone());
+        entry.kept.reason = Some(reason_of(&failure));
         entry.told_waiting &= !has_moved;
+        if has_moved {
+            entry.stopped = Some(Instant::now());
+        }
         let trouble = trouble_of(&failure);
         let [spread] = random::array(&mut OsRandom);
         let standing = self.schedule.stopped(id, trouble, has_moved, spread, now).unwrap_or(Standing::Failed);
@@ -435,6 +389,7 @@ impl Keeper {
             let is_for_long = is_away || failures >= SHORT_ATTEMPTS;
             put(&entry.steps, Step::Waits { row, is_for_long });
         } else {
+            let failure = if standing == Standing::Paused { then_resume(failure, id) } else { failure };
             put(&entry.steps, Step::Ended(failure));
         }
     }
@@ -464,16 +419,16 @@ impl Keeper {
     }
 
     async fn cancel(&mut self, id: TransferId) -> Result<TransferRow, Failure> {
-        let running = self.entry(id)?.task.take();
-        let Some(entry) = self.forget(id, false).await else { return Err(too_many()) };
-        if let Some(task) = running {
-            task.abort();
-        }
+        let Some(mut entry) = self.forget(id, false).await else { return Err(gone()) };
+        entry.stop();
         let row = entry.row(None);
         let failure = Failure::new(FailureKind::Interrupted, format!("{} was cancelled", entry.kept.name));
         put(&entry.steps, Step::Ended(failure));
-        let_go(&self.context, &entry.kept, true).await?;
-        Ok(TransferRow { via: None, reason: None, ..row })
+        let reason = match entry.stopped {
+            Some(stopped) => remove_part(&self.context, entry.kept, stopped).await,
+            None => None,
+        };
+        Ok(TransferRow { via: None, reason, ..row })
     }
 
     async fn pause(&mut self, id: TransferId) -> Result<TransferRow, Failure> {
@@ -484,11 +439,9 @@ impl Keeper {
         }
         let done = entry.row(standing).done;
         (entry.kept.done, entry.kept.reason) = (done, None);
-        if let Some(task) = entry.task.take() {
-            task.abort();
-        }
-        let failure = Failure::new(FailureKind::Partial, format!("{} is paused", entry.kept.name))
-            .hint(format!("`resume {id:.8}` goes on with it"));
+        entry.stop();
+        let failure = Failure::new(FailureKind::Partial, format!("{} is paused", entry.kept.name));
+        let failure = then_resume(failure, id);
         put(&entry.steps, Step::Ended(failure));
         let row = entry.row(Some(Standing::Paused));
         self.schedule.put(id, Standing::Paused);
@@ -500,7 +453,12 @@ impl Keeper {
     async fn resume(&mut self, id: TransferId, keep: Keep) -> Result<watch::Receiver<Steps>, Failure> {
         let now = self.now();
         let is_running = self.schedule.standing(id) == Some(Standing::Running);
+        let path = self.entry(id)?.kept.folder.clone();
+        let found = find_folder(&self.context, path).await;
         let entry = self.entry(id)?;
+        if !is_running {
+            (entry.kept.folder, entry.kept.folder_id) = found;
+        }
         if matches!(entry.steps.borrow().step, Step::Waits { .. } | Step::Ended(_)) && !is_running {
             // Those who followed until now have seen its end.
             entry.steps = Steps::begin();
@@ -517,13 +475,13 @@ impl Keeper {
         let is_meant = |entry: &&mut Entry| entry.kept.offer == Some(offer) && entry.is_from(by);
         let Some(entry) = self.entries.values_mut().find(is_meant) else { return };
         let id = entry.kept.id;
-        if let Some(task) = entry.task.take() {
-            task.abort();
-        }
-        let kept = entry.kept.clone();
+        entry.stop();
+        let (kept, stopped) = (entry.kept.clone(), entry.stopped);
         self.end(id, withdrawn(by, &kept.name)).await;
-        if let Err(failure) = let_go(&self.context, &kept, true).await {
-            tracing::warn!(%failure, "what came of an offer that was taken back is still here");
+        if let Some(stopped) = stopped
+            && let Some(why) = remove_part(&self.context, kept, stopped).await
+        {
+            tracing::warn!(why, "what came of an offer that was taken back is still here");
         }
     }
 
@@ -544,9 +502,21 @@ impl Keeper {
     }
 }
 
-/// Whether what comes of a transfer lies in this folder under this name until it is whole.
-fn is_at(kept: &KeptTransfer, folder: &Path, name: &FileName) -> bool {
-    kept.folder == folder && SafeName::from_remote(&kept.name) == SafeName::from_remote(name)
+/// Where a folder lies, and which one it is.
+type Found = (PathBuf, Option<FolderId>);
+
+async fn find_folder(context: &Context, path: PathBuf) -> Found {
+    let as_named = (path.clone(), None);
+    context.beside_transfers(move || parts::find_folder(&path)).await.unwrap_or(as_named)
+}
+
+/// Whether a transfer comes into this folder.
+fn is_in(kept: &KeptTransfer, (folder, id): &Found) -> bool {
+    kept.folder == *folder || (id.is_some() && kept.folder_id == *id)
+}
+
+fn gone() -> Failure {
+    Failure::new(FailureKind::Other, "this transfer has just ended")
 }
 
 fn too_many() -> Failure {
@@ -557,6 +527,8 @@ fn too_many() -> Failure {
 /// What a failure means for the transfer.
 fn trouble_of(failure: &Failure) -> Trouble {
     match failure.kind {
+        // A file of a folder is not what it was: that stays so until the folder is shared again.
+        FailureKind::Partial if failure.refusal == Some(Refusal::FileChanged.number()) => Trouble::Final,
         FailureKind::Partial
         | FailureKind::Offline
         | FailureKind::Quota

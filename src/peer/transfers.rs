@@ -9,7 +9,7 @@ use super::download::Wanted;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
 use super::rows::{Direction, TransferRow, TransferState};
-use super::transfer_keeper::{Ask, Begin, Keep, Step, Steps};
+use super::transfer_steps::{Ask, Begin, Keep, Step, Steps};
 use super::{messages, uploads};
 use crate::seal::random::{self, OsRandom};
 use crate::storage::shares;
@@ -63,20 +63,15 @@ impl Transfers {
 }
 
 /// Receives a file, and reports how that goes until it is here, fails, or has to wait for somebody who is away.
-pub(super) async fn run(
-    context: &Context,
-    wanted: Wanted,
-    offer: Option<MessageId>,
-    keep: Keep,
-    rows: &Rows,
-) -> Result<(), Failure> {
-    let steps = context.traffic.begin(Begin { wanted, offer, keep }).await?;
+pub(super) async fn run(context: &Context, wanted: Wanted, keep: Keep, rows: &Rows) -> Result<(), Failure> {
+    let steps = context.traffic.begin(Begin { wanted, keep }).await?;
     follow(steps, rows).await
 }
 
 /// Reports how a transfer goes. It goes on when nobody reads that any more.
 async fn follow(mut steps: watch::Receiver<Steps>, rows: &Rows) -> Result<(), Failure> {
     let mut told = 0;
+    let mut waited_for = None;
     loop {
         let Steps { news, step } = steps.borrow_and_update().clone();
         for event in news.iter().skip(told) {
@@ -91,7 +86,10 @@ async fn follow(mut steps: watch::Receiver<Steps>, rows: &Rows) -> Result<(), Fa
             }
             Step::Waits { row, is_for_long } => {
                 let failure = waits(&row);
-                rows.row(Event::changed(*row)).await;
+                if waited_for.as_ref() != Some(&row.reason) {
+                    waited_for = Some(row.reason.clone());
+                    rows.row(Event::changed(*row)).await;
+                }
                 if is_for_long {
                     return Err(failure);
                 }
@@ -138,30 +136,29 @@ pub(super) async fn cancel(context: &Context, which: &str, rows: &Rows) -> Resul
     let named = |row: &&TransferRow| is_named(row, which);
     if !which.is_empty() && !open.iter().any(|row| named(&row)) {
         let row = withdraw_named(context, which).await?;
-        return tell_cancelled(context, row, rows).await;
+        tell_all(context, row, rows).await;
+        return Ok(());
     }
     let row = choose(open, which)?;
     let ended = match row.direction {
         Direction::In => context.traffic.cancel(row.id).await?,
         Direction::Out => stop_sending(context, row).await?,
     };
-    tell_cancelled(context, ended, rows).await
+    tell_all(context, ended, rows).await;
+    Ok(())
 }
 
-async fn tell_cancelled(context: &Context, row: TransferRow, rows: &Rows) -> Result<(), Failure> {
-    if row.direction == Direction::Out {
-        // To all faces: the command that offers it waits for the outcome.
-        context.tell(Event::changed(row.clone()));
-    }
+/// Tells what somebody did to a transfer also to all faces: another command follows it or waits for its outcome.
+async fn tell_all(context: &Context, row: TransferRow, rows: &Rows) {
+    context.tell(Event::changed(row.clone()));
     rows.row(Event::changed(row)).await;
-    Ok(())
 }
 
 /// Lets what comes here wait.
 pub(super) async fn pause(context: &Context, which: &str, rows: &Rows) -> Result<(), Failure> {
     let id = incoming(choose(all(context).await?, which)?, "paused")?;
     let row = context.traffic.ask(|answer| Ask::Pause(id, answer)).await??;
-    rows.row(Event::changed(row)).await;
+    tell_all(context, row, rows).await;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use crate::transport::connection::TransportError;
 use crate::transport::stream::Stream;
 use crate::wire::chunk::{self, BATCH_BYTES};
 use crate::wire::codec;
-use crate::wire::ids::FileDigest;
+use crate::wire::ids::{FileDigest, MessageId};
 use crate::wire::limits::{READER_DEADLINE, UPLOADS_MAX};
 use crate::wire::refusal::{CloseCode, Refusal};
 use crate::wire::transfer::{
@@ -41,8 +41,13 @@ pub(super) async fn answer_fetch(context: Arc<Context>, link: InUse, fetch: Fetc
 }
 
 /// Answers somebody who has the whole file on disk: an offer to them is fulfilled.
-pub(super) async fn answer_received(context: &Context, link: &Link, digest: FileDigest, stream: Stream) {
-    let answer: ReceivedAnswer = fulfil(context, link, digest).await;
+pub(super) async fn answer_received(
+    context: &Context,
+    link: &Link,
+    what: (FileDigest, Option<MessageId>),
+    stream: Stream,
+) {
+    let answer: ReceivedAnswer = fulfil(context, link, what).await;
     stream.answer(&answer).await;
 }
 
@@ -74,6 +79,7 @@ async fn serve(context: &Context, asker: &Link, fetch: Fetch, stream: &mut Strea
             send_groups(context, asker, &serving, &share, &file, groups, stream).await?;
         }
     }
+    serving.finish();
     stream.finish();
     Ok(())
 }
@@ -230,13 +236,18 @@ pub(super) async fn in_time<T>(write: impl Future<Output = Result<T, TransportEr
     tokio::time::timeout(READER_DEADLINE, write).await.unwrap_or(Err(TransportError::NoAnswer(READER_DEADLINE)))
 }
 
-async fn fulfil(context: &Context, asker: &Link, digest: FileDigest) -> Result<(), Refusal> {
+async fn fulfil(context: &Context, asker: &Link, (digest, of): (FileDigest, Option<MessageId>)) -> Result<(), Refusal> {
     let storage = |error: DatabaseError| {
         tracing::error!(%error, "the profile cannot be used");
         Refusal::Storage
     };
     let shares = shares::fetchable(context.database(), digest, asker.key).await.map_err(storage)?;
-    let share = shares.into_iter().next().ok_or(Refusal::UnknownFile)?;
+    let is_it = |share: &SharedFile| match (share.audience, of) {
+        (Audience::One { offer, .. }, Some(of)) => offer == of,
+        (Audience::Everyone { .. }, Some(_)) => false,
+        (_, None) => true,
+    };
+    let share = shares.into_iter().find(is_it).ok_or(Refusal::UnknownFile)?;
     let offer = match share.audience {
         Audience::Everyone { .. } => None,
         Audience::One { recipient, offer } => {

@@ -33,10 +33,18 @@ struct Upload {
     sent: u64,
     streams: usize,
     used_at: Instant,
+    /// Whether whoever takes it broke the last stream off, and has asked for no other since.
+    broken_off: bool,
     taken_back: bool,
 }
 
 impl Upload {
+    /// Whether it goes on, as far as one can see now. One that was broken off is remembered for a while: it may go on from
+    /// where it was.
+    fn is_going(&self) -> bool {
+        !self.taken_back && (self.streams > 0 || !self.broken_off && self.sent < self.size)
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         let patience = if self.taken_back { TAKEN_BACK_FOR } else { BETWEEN_STREAMS };
         self.streams == 0 && now.duration_since(self.used_at) > patience
@@ -64,6 +72,7 @@ impl Uploads {
             sent: 0,
             streams: 0,
             used_at: now,
+            broken_off: false,
             taken_back: false,
         });
         if upload.is_over(now) {
@@ -73,7 +82,8 @@ impl Uploads {
             return None;
         }
         upload.streams += 1;
-        Some(Serving { uploads: self.clone(), id })
+        upload.broken_off = false;
+        Some(Serving { uploads: self.clone(), id, is_whole: false })
     }
 
     /// Lets everybody have a file again that was taken back: it was shared once more.
@@ -93,7 +103,7 @@ impl Uploads {
         let now = Instant::now();
         let mut open = self.lock();
         open.retain(|_, upload| !upload.is_over(now));
-        open.iter().filter(|(_, upload)| !upload.taken_back).map(|(id, upload)| row(*id, upload)).collect()
+        open.iter().filter(|(_, upload)| upload.is_going()).map(|(id, upload)| row(*id, upload)).collect()
     }
 
     /// Ends what is being sent and is meant; says what that was. Whoever goes on asking is refused.
@@ -126,6 +136,7 @@ impl Uploads {
 pub(super) struct Serving {
     uploads: Uploads,
     id: TransferId,
+    is_whole: bool,
 }
 
 impl Serving {
@@ -139,10 +150,18 @@ impl Serving {
     }
 }
 
+impl Serving {
+    /// Notes that all went that was asked for on this stream: the next one may come in a moment.
+    pub(super) fn finish(mut self) {
+        self.is_whole = true;
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         if let Some(upload) = self.uploads.lock().get_mut(&self.id) {
             upload.streams = upload.streams.saturating_sub(1);
+            upload.broken_off |= !self.is_whole;
             if !upload.taken_back {
                 upload.used_at = Instant::now();
             }

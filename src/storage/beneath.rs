@@ -1,10 +1,12 @@
 //! Opens what lies below an open folder, whatever happens to the names in between: through no link, and never outside.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Opens a path of one name or several; `.` is the folder itself.
@@ -35,6 +37,23 @@ fn open_by_steps(folder: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode)
     Ok(rustix::fs::openat(from, name, flags, mode)?)
 }
 
+/// Removes what has this name, a folder with all that is in it. Follows no link.
+pub(super) fn remove_all(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        removed => return Ok(removed?),
+    }
+    let inner = open(folder, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+    for found in Dir::read_from(&inner)? {
+        let found = found?;
+        let name = OsStr::from_bytes(found.file_name().to_bytes());
+        if name != "." && name != ".." {
+            remove_all(inner.as_fd(), name)?;
+        }
+    }
+    Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
@@ -42,6 +61,20 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn what_is_removed_leaves_what_links_in_it_lead_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("kept");
+        fs::create_dir_all(folder.path().join("root/a/b")).unwrap();
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("file"), "stays").unwrap();
+        fs::write(folder.path().join("root/a/b/c"), "goes").unwrap();
+        symlink(&kept, folder.path().join("root/a/link")).unwrap();
+        let handle = File::open(folder.path()).unwrap();
+        remove_all(handle.as_fd(), OsStr::new("root")).unwrap();
+        assert!(!folder.path().join("root").exists() && kept.join("file").exists());
+    }
 
     #[test]
     fn nothing_outside_is_opened_by_either_way() {

@@ -307,10 +307,16 @@ fn manifests(profile: &Path) -> PathBuf {
     profile.join("manifests")
 }
 
-/// Writes a manifest beside its name first, so that a crash leaves no half one.
+/// Writes a manifest beside its name first, so that a crash leaves no half one. One that is there stays as it is: other
+/// shares of the same folder are served from it.
 fn write_manifest(profile: &Path, digest: FileDigest, bytes: &[u8]) -> Result<HashedFile, FolderError> {
     let folder = manifests(profile);
     let path = folder.join(digest.to_string());
+    if let Ok(there) = HashedFile::hash(&path, &mut |_| {})
+        && there.digest == digest
+    {
+        return Ok(there);
+    }
     let write = || {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let partial = path.with_extension("new");
@@ -435,3 +441,7 @@ fn stamp(row: &Row<'_>, first: usize) -> rusqlite::Result<Stamp> {
         inode: row.get::<_, i64>(first + 2)?.cast_unsigned(),
     })
 }
+
+#[cfg(test)]
+#[path = "folder_shares_tests.rs"]
+mod tests;

@@ -21,11 +21,14 @@ pub mod folder_shares;
 pub mod walk;
 
 pub mod partial_file;
+pub mod parts;
 pub mod receive_folder;
 pub mod safe_name;
 
 pub mod receive_tree;
+pub mod whole;
 
 mod beneath;
+mod local_paths;
 mod records;
 mod schema;

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use rustix::fs::{FileType, Mode, SeekFrom, Stat};
 use rustix::io::Errno;
 
+use super::local_paths::NUMBERS_MAX;
 use super::receive_folder::ReceiveFolder;
 use super::safe_name::SafeName;
 use crate::seal::digest::{GroupHasher, HashTree};
@@ -187,12 +188,12 @@ impl PartialFile {
         self.modified = Some(modified);
     }
 
-    /// Hashes what an earlier transfer left, without its holes, and says which groups of it are right; `progress` hears
-    /// the bytes read.
+    /// Hashes what an earlier transfer left, without its holes, and says which groups of it are right; `goes_on` hears the
+    /// bytes read, and says whether anybody still wants to know. Blocks.
     ///
     /// # Errors
     /// [`ReceiveError::Write`] when the part file cannot be read.
-    pub fn groups_here(&self, tree: &HashTree, progress: &mut dyn FnMut(u64)) -> Result<Vec<u64>, ReceiveError> {
+    pub fn groups_here(&self, tree: &HashTree, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<Vec<u64>, ReceiveError> {
         self.begin_again(tree)?;
         let mut buffer = Vec::new();
         let mut here = Vec::new();
@@ -202,7 +203,9 @@ impl PartialFile {
                 here.push(group);
             }
             next = group + 1;
-            progress((next * GROUP_BYTES).min(self.size));
+            if !goes_on((next * GROUP_BYTES).min(self.size)) {
+                break;
+            }
         }
         Ok(here)
     }
@@ -335,12 +338,12 @@ impl PartialFile {
         match self.collision {
             Collision::Overwrite => {
                 self.folder.rename(&part, self.name.as_str()).map_err(|source| self.failed(source))?;
-                Ok(target)
+                Ok(self.named(&self.name))
             }
             Collision::Refuse => match self.folder.rename_to_new(&part, self.name.as_str()) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(ReceiveError::Exists(target)),
                 Err(source) => Err(self.failed(source)),
-                Ok(()) => Ok(target),
+                Ok(()) => Ok(self.named(&self.name)),
             },
             Collision::Rename => self.take_free_name(&part),
         }
@@ -348,14 +351,19 @@ impl PartialFile {
 
     fn take_free_name(&self, part: &str) -> Result<PathBuf, ReceiveError> {
         let mut name = self.name.clone();
-        for number in 1..10_000 {
+        for number in 1..NUMBERS_MAX {
             match self.folder.rename_to_new(part, name.as_str()) {
-                Ok(()) => return Ok(self.folder.path().join(name.as_str())),
+                Ok(()) => return Ok(self.named(&name)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => name = self.name.numbered(number),
                 Err(source) => return Err(self.failed(source)),
             }
         }
         Err(ReceiveError::Exists(self.folder.path().join(name.as_str())))
+    }
+
+    /// Where it lies now that it has this name.
+    fn named(&self, name: &SafeName) -> PathBuf {
+        self.folder.path_now().join(name.as_str())
     }
 
     fn traces(&self) -> MutexGuard<'_, Traces> {
@@ -430,7 +438,7 @@ fn check_target(folder: &ReceiveFolder, name: &SafeName, collision: Collision) -
 }
 
 /// Whether this is a plain file of ours with no other name.
-fn is_own_file(found: &Stat) -> bool {
+pub(super) fn is_own_file(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
         && found.st_nlink == 1
         && found.st_uid == rustix::process::geteuid().as_raw()

@@ -143,13 +143,13 @@ fn wrong_bytes_of_somebody_else_are_found_and_come_again() {
     let (folder, part) = folder_and_part();
     let tree = tree_of(b"abc");
     let partial = open(folder.path(), Collision::Refuse).unwrap();
-    assert!(partial.groups_here(&tree, &mut |_| {}).unwrap().is_empty());
+    assert!(partial.groups_here(&tree, &mut |_| true).unwrap().is_empty());
     partial.write_at(b"abc", 0).unwrap();
     write_as_somebody_else(&part, b"X");
     let found = partial.complete().unwrap_err();
     assert!(matches!(&found, ReceiveError::PartTouched(path) if *path == part), "{found}");
     let again = open(folder.path(), Collision::Refuse).unwrap();
-    assert!(again.groups_here(&tree, &mut |_| {}).unwrap().is_empty(), "the group is wrong");
+    assert!(again.groups_here(&tree, &mut |_| true).unwrap().is_empty(), "the group is wrong");
     again.write_at(b"abc", 0).unwrap();
     assert_eq!(fs::read(again.complete().unwrap()).unwrap(), b"abc");
 }
@@ -158,7 +158,7 @@ fn wrong_bytes_of_somebody_else_are_found_and_come_again() {
 fn whoever_writes_what_is_right_does_no_harm() {
     let (folder, part) = folder_and_part();
     let partial = open(folder.path(), Collision::Refuse).unwrap();
-    assert!(partial.groups_here(&tree_of(b"abc"), &mut |_| {}).unwrap().is_empty());
+    assert!(partial.groups_here(&tree_of(b"abc"), &mut |_| true).unwrap().is_empty());
     partial.write_at(b"abc", 0).unwrap();
     write_as_somebody_else(&part, b"a");
     assert_eq!(fs::read(partial.complete().unwrap()).unwrap(), b"abc");
@@ -175,8 +175,14 @@ fn holes_are_not_read() {
         partial.write_at(group(number), number as u64 * GROUP_BYTES).unwrap();
     }
     let mut read = Vec::new();
-    let here = partial.groups_here(&tree_of(&content), &mut |done| read.push(done / GROUP_BYTES)).unwrap();
+    let mut note = |done| {
+        read.push(done / GROUP_BYTES);
+        true
+    };
+    let here = partial.groups_here(&tree_of(&content), &mut note).unwrap();
     assert_eq!((here, read), (vec![1, 3], vec![2, 4]));
+    let here = partial.groups_here(&tree_of(&content), &mut |_| false).unwrap();
+    assert_eq!(here, [1], "more was read than anybody wants to know");
 }
 
 #[test]
@@ -203,6 +209,27 @@ fn a_folder_that_becomes_a_link_leads_nowhere_else() {
     partial.complete().unwrap();
     assert_eq!(fs::read(moved.join("file")).unwrap(), b"abc");
     assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_is_said_to_lie_where_its_folder_is_by_then() {
+    for collision in [Collision::Refuse, Collision::Overwrite, Collision::Rename] {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, moved, other) = (root.path().join("folder"), root.path().join("moved"), root.path().join("other"));
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&other).unwrap();
+        let partials = ["gone", "replaced"].map(|name| {
+            let opened = ReceiveFolder::open(&folder).unwrap();
+            PartialFile::open(&opened, &safe(name), 0, collision).unwrap()
+        });
+        let [gone, replaced] = partials;
+        fs::rename(&folder, &moved).unwrap();
+        let moved = moved.canonicalize().unwrap();
+        assert_eq!(gone.complete().unwrap(), moved.join("gone"), "{collision:?}");
+        symlink(&other, &folder).unwrap();
+        assert_eq!(replaced.complete_unsynced().unwrap(), moved.join("replaced"), "{collision:?}");
+        assert!(moved.join("gone").exists() && moved.join("replaced").exists());
+    }
 }
 
 #[test]

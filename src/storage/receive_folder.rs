@@ -1,9 +1,10 @@
 //! A folder that files are received into, held open by a handle: everything in it is reached by handle and name, so that
 //! whatever takes the place of the folder, or of one above it, leads no write elsewhere.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +23,21 @@ use super::safe_name::SafeName;
 pub struct ReceiveFolder {
     handle: Arc<OwnedFd>,
     path: PathBuf,
+}
+
+/// Which folder it is, whatever path leads to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderId {
+    /// The number of its file system.
+    pub device: u64,
+    /// Its number in there.
+    pub inode: u64,
+}
+
+impl FolderId {
+    fn of(found: &Stat) -> Self {
+        Self { device: found.st_dev, inode: found.st_ino }
+    }
 }
 
 impl ReceiveFolder {
@@ -59,6 +75,29 @@ impl ReceiveFolder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Which folder it is.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Write`] when it cannot be asked.
+    pub fn id(&self) -> Result<FolderId, ReceiveError> {
+        let found = rustix::fs::fstat(&*self.handle).map_err(|error| self.failed(error))?;
+        Ok(FolderId::of(&found))
+    }
+
+    /// Where it lies now: it, or one above it, may have been renamed since it was opened. Where it was opened, when the
+    /// system does not say.
+    pub(super) fn path_now(&self) -> PathBuf {
+        let own = self.id().ok();
+        let is_at = |path: &Path| {
+            rustix::fs::statat(CWD, path, AtFlags::empty()).is_ok_and(|found| own == Some(FolderId::of(&found)))
+        };
+        if is_at(&self.path) {
+            return self.path.clone();
+        }
+        let known = fs::read_link(format!("/proc/self/fd/{}", self.handle.as_raw_fd()));
+        known.ok().filter(|path| is_at(path)).unwrap_or_else(|| self.path.clone())
     }
 
     /// Puts the names in it on disk: what was made, renamed and removed.
@@ -102,6 +141,22 @@ impl ReceiveFolder {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(&*self.handle, name, flags | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR)?;
         Ok(File::from(handle))
+    }
+
+    /// Opens a plain file of ours below it for reading, if there is one at that path and no link leads to it.
+    pub(super) fn own_file(&self, path: &Path) -> Result<Option<File>, ReceiveError> {
+        let failed = |source| ReceiveError::Write { path: self.path.join(path), source };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let found = match beneath::open(self.handle(), path, flags, Mode::empty()) {
+            Ok(found) => File::from(found),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::ACCESS) => return Ok(None),
+                Some(_) | None => return Err(failed(error)),
+            },
+        };
+        let metadata = found.metadata().map_err(failed)?;
+        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1;
+        Ok((metadata.is_file() && is_ours).then_some(found))
     }
 
     /// Renames within the folder; what has the name is replaced.
@@ -163,7 +218,6 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -9,27 +9,23 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::beneath;
-use super::partial_file::{Collision, PartialFile, ReceiveError};
+use super::local_paths::{NUMBERS_MAX, local_paths, numbered};
+use super::partial_file::{Collision, PartialFile, ReceiveError, is_own_file};
 use super::receive_folder::ReceiveFolder;
 use super::safe_name::SafeName;
-use crate::seal::digest::{HashTree, digest_of};
+use super::whole::{is_right, kind_below};
 use crate::wire::ids::FileName;
 use crate::wire::manifest::{Content, FileContent, Manifest, ManifestEntry};
-use crate::wire::transfer::GROUP_BYTES;
-
-/// Names that are tried for a file whose own is taken: a folder has no more files of one name.
-const NUMBERS_MAX: u32 = 10_000;
 
 /// Whether files that may be executed at their owner's may be so here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -61,8 +57,11 @@ pub struct ReceiveTree {
     moved: Mutex<HashMap<usize, PathBuf>>,
     /// Files that are right in the target already, and stay there.
     kept: Mutex<HashSet<usize>>,
-    /// Inodes of files that were found right, so that two entries that are one name here do not count as both.
-    claimed: Mutex<HashSet<u64>>,
+    /// How the files that are here were left, by which others who write to them are noticed.
+    traces: Mutex<HashMap<usize, Trace>>,
+    /// Whose the files and folders are that are here, by inode: two entries that are one name here do not count as both,
+    /// and what is nobody's has no place here.
+    claimed: Mutex<HashMap<u64, usize>>,
 }
 
 impl ReceiveTree {
@@ -98,6 +97,7 @@ impl ReceiveTree {
             target,
             moved,
             kept: Mutex::default(),
+            traces: Mutex::default(),
             claimed: Mutex::default(),
         })
     }
@@ -106,30 +106,80 @@ impl ReceiveTree {
     /// already. Blocks.
     ///
     /// # Errors
+    /// [`ReceiveError::InTheWay`] when what is here already does not let the folder be merged into it,
     /// [`ReceiveError::Write`] when the disk does not take it.
     pub fn prepare(&self) -> Result<bool, ReceiveError> {
+        self.target.as_ref().map_or(Ok(()), |target| self.check_target(target))?;
         let is_fresh = names(&self.tree)?.is_empty();
         if !is_fresh {
-            let is_folder = |index: usize| self.manifest.entries()[index].what == Content::Folder;
-            let entries = 0..self.manifest.entries().len();
-            let wanted = entries.map(|index| (self.place(index), is_folder(index))).collect();
-            prune(&self.tree, Path::new(""), &wanted)?;
+            self.tidy()?;
         }
         for (index, entry) in self.manifest.entries().iter().enumerate() {
             if entry.what == Content::Folder {
-                self.make_folder(&self.place(index))?;
+                self.make_folder(index)?;
             }
         }
         Ok(!is_fresh || self.target.is_some())
     }
 
-    fn make_folder(&self, path: &Path) -> Result<(), ReceiveError> {
-        let (above, name) = split(path);
-        let folder = self.tree.below(above)?;
-        match rustix::fs::mkdirat(folder.handle(), name, ALL) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(error) => Err(failed(&self.tree.path().join(path), error)),
+    /// Checks that no folder is to take the place of anything else, and no file that of a folder: before any byte has come.
+    fn check_target(&self, target: &ReceiveFolder) -> Result<(), ReceiveError> {
+        for (index, entry) in self.manifest.entries().iter().enumerate() {
+            let path = self.place(index);
+            let (is_in_the_way, wanted) = match (&entry.what, kind_below(target, &path)?) {
+                (_, None) => (false, ""),
+                (Content::Folder, Some(kind)) => (kind != FileType::Directory, "folder"),
+                (Content::File(_), Some(kind)) => (kind == FileType::Directory, "file"),
+            };
+            if is_in_the_way {
+                return Err(ReceiveError::InTheWay { path: target.path().join(path), wanted });
+            }
         }
+        Ok(())
+    }
+
+    /// Removes what is no entry's: what an earlier transfer of another version left, and what others put here. A file that
+    /// has another name elsewhere goes as well, for whoever has that one may write to it; it stays under that name.
+    fn tidy(&self) -> Result<(), ReceiveError> {
+        let is_folder = |index: usize| self.manifest.entries()[index].what == Content::Folder;
+        let entries = 0..self.manifest.entries().len();
+        let wanted: HashMap<PathBuf, bool> = entries.map(|index| (self.place(index), is_folder(index))).collect();
+        let claimed = lock(&self.claimed);
+        let belongs = |path: &Path, found: &Stat| match wanted.get(path) {
+            Some(true) if is_directory(found) => true,
+            Some(false) if is_own_file(found) => true,
+            _ => self.owner(&claimed, found).is_some(),
+        };
+        prune(&self.tree, Path::new(""), &belongs)
+    }
+
+    /// The entry that something is: it was left as that, and lies where that belongs. On a file system that does not tell
+    /// some names apart it is found under those of other entries, too.
+    fn owner(&self, claimed: &HashMap<u64, usize>, found: &Stat) -> Option<usize> {
+        let index = *claimed.get(&found.st_ino)?;
+        let place = self.place(index);
+        let (above, name) = split(&place);
+        let lies = look(&self.tree.below(above).ok()?, name).ok()?;
+        let is_same = (lies.st_dev, lies.st_ino) == (found.st_dev, found.st_ino);
+        (is_same && (is_directory(found) || is_own_file(found))).then_some(index)
+    }
+
+    fn make_folder(&self, index: usize) -> Result<(), ReceiveError> {
+        let path = self.place(index);
+        let (above, name) = split(&path);
+        let folder = self.tree.below(above)?;
+        let make = || match rustix::fs::mkdirat(folder.handle(), name, ALL) {
+            Ok(()) | Err(Errno::EXIST) => look(&folder, name),
+            Err(error) => Err(error),
+        };
+        let failed = |error| failed(&self.tree.path().join(&path), error);
+        let mut made = make().map_err(failed)?;
+        if !is_directory(&made) {
+            remove(&folder, name)?;
+            made = make().map_err(failed)?;
+        }
+        lock(&self.claimed).insert(made.st_ino, index);
+        Ok(())
     }
 
     /// Whether an entry's file is here, whole and right; what is here and wrong is removed. Blocks.
@@ -139,43 +189,31 @@ impl ReceiveTree {
     pub fn is_here(&self, index: usize) -> Result<bool, ReceiveError> {
         let Some(file) = self.file(index) else { return Ok(true) };
         let path = self.place(index);
-        if let Some(found) = self.look(&self.tree, &path)? {
-            let inode = found.metadata().map_err(|source| write_failed(&self.tree, &path, source))?.ino();
+        let (size, digest) = (file.size.bytes(), file.digest);
+        if let Some(found) = self.tree.own_file(&path)? {
+            // Before it is read: whoever writes to it from now on leaves another one.
+            let trace = Trace::of_open(&found).map_err(|error| failed(&self.tree.path().join(&path), error))?;
             // On a file system where both are one name, the file is the earlier entry's.
-            if lock(&self.claimed).contains(&inode) {
+            if lock(&self.claimed).contains_key(&trace.inode) {
                 return Ok(false);
             }
-            if is_right(found, file).map_err(|source| write_failed(&self.tree, &path, source))? {
-                lock(&self.claimed).insert(inode);
+            if is_right(found, size, digest).map_err(|source| write_failed(&self.tree, &path, source))? {
+                lock(&self.claimed).insert(trace.inode, index);
+                lock(&self.traces).insert(index, trace);
                 return Ok(true);
             }
             let (above, name) = split(&path);
             remove(&self.tree.below(above)?, name)?;
         }
         let Some(target) = &self.target else { return Ok(false) };
-        let is_kept = match self.look(target, &path)? {
-            Some(found) => is_right(found, file).map_err(|source| write_failed(target, &path, source))?,
+        let is_kept = match target.own_file(&path)? {
+            Some(found) => is_right(found, size, digest).map_err(|source| write_failed(target, &path, source))?,
             None => false,
         };
         if is_kept {
             lock(&self.kept).insert(index);
         }
         Ok(is_kept)
-    }
-
-    /// Opens a plain file of ours, if there is one at that path and no link leads to it.
-    fn look(&self, folder: &ReceiveFolder, path: &Path) -> Result<Option<File>, ReceiveError> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let found = match beneath::open(folder.handle(), path, flags, Mode::empty()) {
-            Ok(found) => File::from(found),
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::ACCESS) => return Ok(None),
-                Some(_) | None => return Err(write_failed(folder, path, error)),
-            },
-        };
-        let metadata = found.metadata().map_err(|source| write_failed(folder, path, source))?;
-        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.nlink() == 1;
-        Ok((metadata.is_file() && is_ours).then_some(found))
     }
 
     /// Checks that the folder's file system has room for what is missing.
@@ -198,21 +236,34 @@ impl ReceiveTree {
         let Some(content) = self.file(index) else { return Ok(()) };
         let mode = if self.is_executable(content) { ALL } else { ALL.difference(EXECUTE) };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let (file, path) =
-            self.at_free_name(index, |path| beneath::open(self.tree.handle(), path, flags, mode).map(File::from))?;
+        let (file, path) = self.at_free_name(index, |path| {
+            let file = File::from(beneath::open(self.tree.handle(), path, flags, mode)?);
+            let inode = Trace::of_open(&file)?.inode;
+            Ok((file, inode))
+        })?;
         let write = || {
             (&file).write_all(bytes)?;
             file.set_modified(modified(content))
         };
-        write().map_err(|source| write_failed(&self.tree, &path, source))
+        write().map_err(|source| write_failed(&self.tree, &path, source))?;
+        let trace = Trace::of_open(&file).map_err(|error| failed(&self.tree.path().join(&path), error))?;
+        lock(&self.traces).insert(index, trace);
+        Ok(())
     }
 
-    /// Opens the part file of a large file.
+    /// Opens the part file of a large file. What others put in its place is removed.
     ///
     /// # Errors
     /// As [`PartialFile::open`].
     pub fn part(&self, file: &FileContent) -> Result<PartialFile, ReceiveError> {
-        let mut partial = PartialFile::open(&self.parts, &part_name(file), file.size.bytes(), Collision::Overwrite)?;
+        let name = part_name(file);
+        for name in [name.as_str(), &name.partial()] {
+            let found = self.parts.look(name).map_err(|source| write_failed(&self.parts, Path::new(name), source))?;
+            if found.is_some_and(|found| !is_own_file(&found)) {
+                clear(&self.parts, name.as_ref())?;
+            }
+        }
+        let mut partial = PartialFile::open(&self.parts, &name, file.size.bytes(), Collision::Overwrite)?;
         partial.set_executable(self.is_executable(file));
         partial.set_modified(modified(file));
         Ok(partial)
@@ -229,29 +280,48 @@ impl ReceiveTree {
         let rename = |path: &Path| {
             let (above, name) = split(path);
             let folder = self.tree.below(above).map_err(|error| io::Error::other(error.to_string()))?;
-            rename_to_new(&self.parts, part.as_str(), &folder, name)
+            rename_to_new(&self.parts, part.as_str(), &folder, name)?;
+            let trace = Trace::of(&look(&folder, name)?);
+            Ok((trace, trace.inode))
         };
-        self.at_free_name(index, rename).map(drop)
+        let (trace, _) = self.at_free_name(index, rename)?;
+        lock(&self.traces).insert(index, trace);
+        Ok(())
     }
 
-    /// Makes a file at an entry's path, or at the next free one when the name is taken by another entry: on a file system
-    /// that does not tell them apart.
+    /// Makes a file, and says its inode, at an entry's path, or at the next free one when the name is taken by another
+    /// entry: on a file system that does not tell them apart. What somebody else put there is removed.
     fn at_free_name<T>(
         &self,
         index: usize,
-        mut make: impl FnMut(&Path) -> io::Result<T>,
+        mut make: impl FnMut(&Path) -> io::Result<(T, u64)>,
     ) -> Result<(T, PathBuf), ReceiveError> {
         let first = self.place(index);
-        let mut path = first.clone();
-        for number in 1..NUMBERS_MAX {
+        let (mut path, mut number) = (first.clone(), 0);
+        // Until the file is claimed: another thread would take it for somebody else's.
+        let mut claimed = lock(&self.claimed);
+        for _ in 1..NUMBERS_MAX {
             match make(&path) {
-                Ok(made) => {
+                Ok((made, inode)) => {
+                    claimed.insert(inode, index);
                     if path != first {
                         lock(&self.moved).insert(index, path.clone());
                     }
                     return Ok((made, path));
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => path = numbered(&first, number),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let (above, name) = split(&path);
+                    let folder = self.tree.below(above)?;
+                    match look(&folder, name) {
+                        Ok(found) if self.owner(&claimed, &found).is_some_and(|owner| owner != index) => {
+                            number += 1;
+                            path = numbered(&first, number);
+                        }
+                        Ok(_) => clear(&folder, name)?,
+                        Err(Errno::NOENT) => {}
+                        Err(error) => return Err(failed(&self.tree.path().join(&path), error)),
+                    }
+                }
                 Err(source) => return Err(write_failed(&self.tree, &path, source)),
             }
         }
@@ -261,9 +331,12 @@ impl ReceiveTree {
     /// Puts everything on disk and gives the folder its name. Says where it lies.
     ///
     /// # Errors
-    /// [`ReceiveError::Exists`] when somebody made something of that name meanwhile; what arrived is kept.
+    /// [`ReceiveError::Exists`] when somebody made something of that name meanwhile, [`ReceiveError::PartTouched`] when
+    /// somebody else wrote to what is here; what arrived is kept.
     pub fn finish(&self) -> Result<PathBuf, ReceiveError> {
         self.tree.sync_contents()?;
+        self.tidy()?;
+        self.check_contents()?;
         let name = match (&self.target, self.collision) {
             (Some(target), _) => {
                 self.merge_into(target)?;
@@ -277,7 +350,37 @@ impl ReceiveTree {
         };
         self.parent.sync()?;
         self.remove_rest();
-        Ok(self.parent.path().join(name.as_str()))
+        Ok(self.parent.path_now().join(name.as_str()))
+    }
+
+    /// Reads again what is not as it was left: somebody else may have written to it.
+    fn check_contents(&self) -> Result<(), ReceiveError> {
+        let mut above = (PathBuf::from("."), self.tree.clone());
+        for (index, entry) in self.manifest.entries().iter().enumerate() {
+            if lock(&self.kept).contains(&index) {
+                continue;
+            }
+            let path = self.place(index);
+            let touched = || ReceiveError::PartTouched(self.tree.path().join(&path));
+            let (folder, name) = split(&path);
+            if folder != above.0 {
+                above = (folder.to_owned(), self.tree.below(folder).map_err(|_| touched())?);
+            }
+            let found = look(&above.1, name).map_err(|_| touched())?;
+            let is_right = match &entry.what {
+                Content::Folder => is_directory(&found),
+                Content::File(_) if lock(&self.traces).get(&index) == Some(&Trace::of(&found)) => true,
+                Content::File(file) => match self.tree.own_file(&path)? {
+                    Some(found) => is_right(found, file.size.bytes(), file.digest)
+                        .map_err(|source| write_failed(&self.tree, &path, source))?,
+                    None => false,
+                },
+            };
+            if !is_right {
+                return Err(touched());
+            }
+        }
+        Ok(())
     }
 
     fn take_name(&self, name: &SafeName) -> Result<(), ReceiveError> {
@@ -332,8 +435,8 @@ impl ReceiveTree {
 
     /// Removes what is left beside the folder that has its name now: it is complete whatever becomes of that.
     fn remove_rest(&self) {
-        let parts = prune(&self.parts, Path::new(""), &HashMap::new());
-        let tree = if self.target.is_some() { prune(&self.tree, Path::new(""), &HashMap::new()) } else { Ok(()) };
+        let parts = prune(&self.parts, Path::new(""), &|_, _| false);
+        let tree = if self.target.is_some() { prune(&self.tree, Path::new(""), &|_, _| false) } else { Ok(()) };
         let removed = parts.and(tree).and_then(|()| {
             for name in [PARTS, TREE] {
                 remove_folder(&self.outer, name)?;
@@ -350,9 +453,9 @@ impl ReceiveTree {
         let is_file = |index: usize| self.manifest.entries()[index].file().is_some();
         let any = (0..self.manifest.entries().len())
             .filter(|index| is_file(*index))
-            .any(|index| self.look(&self.tree, &self.place(index)).is_ok_and(|found| found.is_some()));
+            .any(|index| self.tree.own_file(&self.place(index)).is_ok_and(|found| found.is_some()));
         if !any && names(&self.parts).is_ok_and(|parts| parts.is_empty()) {
-            if let Err(error) = prune(&self.tree, Path::new(""), &HashMap::new()) {
+            if let Err(error) = prune(&self.tree, Path::new(""), &|_, _| false) {
                 tracing::debug!(%error, "an empty folder could not be removed");
             }
             self.remove_rest();
@@ -374,8 +477,33 @@ impl ReceiveTree {
     }
 }
 
+/// What changes when somebody writes to a file, or puts another one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trace {
+    inode: u64,
+    size: i64,
+    /// Times of the last write and of the last change, in seconds and nanoseconds.
+    written: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl Trace {
+    fn of(file: &Stat) -> Self {
+        Self {
+            inode: file.st_ino,
+            size: file.st_size,
+            written: (file.st_mtime, file.st_mtime_nsec),
+            changed: (file.st_ctime, file.st_ctime_nsec),
+        }
+    }
+
+    fn of_open(file: &File) -> Result<Self, Errno> {
+        rustix::fs::fstat(file).map(|found| Self::of(&found))
+    }
+}
+
 /// The folder with the received files, in `.NAME.qpart`.
-const TREE: &str = "tree";
+pub(super) const TREE: &str = "tree";
 
 /// The folder with the part files of large ones.
 const PARTS: &str = "parts";
@@ -413,48 +541,6 @@ fn make(parent: &ReceiveFolder, name: &str, mode: Mode) -> Result<ReceiveFolder,
     if is_ours { Ok(made) } else { Err(ReceiveError::PartReplaced(made.path().to_owned())) }
 }
 
-/// The paths of entries that cannot have the one they have at their owner's: because a name is no name here, or because
-/// another entry has it then.
-fn local_paths(manifest: &Manifest) -> HashMap<usize, PathBuf> {
-    let entries = manifest.entries();
-    let is_kept = |entry: &ManifestEntry| {
-        let name = entry.path.name();
-        SafeName::from_remote(&name).as_str() == name.as_str()
-    };
-    if entries.iter().all(is_kept) {
-        return HashMap::new();
-    }
-    let mut moved = HashMap::new();
-    let mut folders: HashMap<&str, PathBuf> = HashMap::new();
-    let mut taken: HashSet<PathBuf> = HashSet::new();
-    for (index, entry) in entries.iter().enumerate() {
-        let above = match entry.path.folder() {
-            Some(folder) => folders.get(folder).cloned().unwrap_or_else(|| PathBuf::from(folder)),
-            None => PathBuf::new(),
-        };
-        let first = above.join(SafeName::from_remote(&entry.path.name()).as_str());
-        let others = (1..NUMBERS_MAX).map(|number| numbered(&first, number));
-        let path = std::iter::once(first.clone()).chain(others).find(|path| !taken.contains(path)).unwrap_or(first);
-        taken.insert(path.clone());
-        if path.as_os_str() != entry.path.as_str() {
-            if entry.what == Content::Folder {
-                folders.insert(entry.path.as_str(), path.clone());
-            }
-            moved.insert(index, path);
-        }
-    }
-    moved
-}
-
-/// A path whose last name has a number.
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| FileName::parse(name).ok());
-    match name {
-        Some(name) => path.with_file_name(SafeName::from_remote(&name).numbered(number).as_str()),
-        None => path.to_owned(),
-    }
-}
-
 /// The folder that a path is in, and its last name.
 fn split(path: &Path) -> (&Path, &OsStr) {
     let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -471,19 +557,6 @@ fn modified(file: &FileContent) -> SystemTime {
     if file.modified_nanos < 0 { SystemTime::UNIX_EPOCH - since } else { SystemTime::UNIX_EPOCH + since }
 }
 
-/// Whether a file has the size and the digest that belong to it.
-fn is_right(mut found: File, file: &FileContent) -> io::Result<bool> {
-    if found.metadata()?.len() != file.size.bytes() {
-        return Ok(false);
-    }
-    if file.size.bytes() <= GROUP_BYTES {
-        let mut bytes = Vec::new();
-        (&mut found).take(GROUP_BYTES + 1).read_to_end(&mut bytes)?;
-        return Ok(digest_of(&bytes) == file.digest);
-    }
-    Ok(HashTree::of_reader(&mut found, &mut |_| {})?.0 == file.digest)
-}
-
 /// Renames in one step that replaces nothing; where the file system does not know that step, after a look.
 fn rename_to_new(from: &ReceiveFolder, name: &str, to: &ReceiveFolder, new: impl AsRef<OsStr>) -> io::Result<()> {
     let new = new.as_ref();
@@ -497,25 +570,34 @@ fn rename_to_new(from: &ReceiveFolder, name: &str, to: &ReceiveFolder, new: impl
     }
 }
 
-/// Removes all but what is wanted: files and folders (`true`) by their paths.
-fn prune(folder: &ReceiveFolder, path: &Path, wanted: &HashMap<PathBuf, bool>) -> Result<(), ReceiveError> {
-    for (name, kind) in names(folder)? {
+/// Removes all but what belongs there, which is said of each by its path.
+fn prune(folder: &ReceiveFolder, path: &Path, belongs: &dyn Fn(&Path, &Stat) -> bool) -> Result<(), ReceiveError> {
+    for (name, found) in names(folder)? {
         let path = path.join(&name);
-        match (wanted.get(&path), kind) {
-            (Some(true), FileType::Directory) => prune(&folder.below(Path::new(&name))?, &path, wanted)?,
-            (Some(false), FileType::RegularFile) => {}
-            (_, FileType::Directory) => {
-                prune(&folder.below(Path::new(&name))?, &path, &HashMap::new())?;
-                remove_folder(folder, &name)?;
-            }
-            _ => remove(folder, &name)?,
+        match (belongs(&path, &found), is_directory(&found)) {
+            (true, true) => prune(&folder.below(Path::new(&name))?, &path, belongs)?,
+            (true, false) => {}
+            (false, _) => clear(folder, &name)?,
         }
     }
     Ok(())
 }
 
-/// What is in a folder, by name and kind.
-fn names(folder: &ReceiveFolder) -> Result<Vec<(OsString, FileType)>, ReceiveError> {
+/// Removes whatever has a name, with all that is in it.
+fn clear(folder: &ReceiveFolder, name: &OsStr) -> Result<(), ReceiveError> {
+    match look(folder, name) {
+        Ok(found) if is_directory(&found) => {
+            prune(&folder.below(Path::new(name))?, Path::new(""), &|_, _| false)?;
+            remove_folder(folder, name)
+        }
+        Ok(_) => remove(folder, name),
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(failed(&folder.path().join(name), error)),
+    }
+}
+
+/// What is in a folder, by name.
+fn names(folder: &ReceiveFolder) -> Result<Vec<(OsString, Stat)>, ReceiveError> {
     let failed = |error| failed(folder.path(), error);
     let mut names = Vec::new();
     for found in Dir::read_from(folder.handle()).map_err(failed)? {
@@ -524,15 +606,29 @@ fn names(folder: &ReceiveFolder) -> Result<Vec<(OsString, FileType)>, ReceiveErr
         if name == "." || name == ".." {
             continue;
         }
-        let kind = rustix::fs::statat(folder.handle(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        names.push((name.to_owned(), FileType::from_raw_mode(kind.st_mode)));
+        match look(folder, name) {
+            Ok(found) => names.push((name.to_owned(), found)),
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed(error)),
+        }
     }
     Ok(names)
 }
 
+/// What has a name: a link itself, not what it leads to.
+fn look(folder: &ReceiveFolder, name: &OsStr) -> Result<Stat, Errno> {
+    rustix::fs::statat(folder.handle(), name, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn is_directory(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::Directory
+}
+
 fn remove(folder: &ReceiveFolder, name: &OsStr) -> Result<(), ReceiveError> {
-    let removed = rustix::fs::unlinkat(folder.handle(), name, AtFlags::empty());
-    removed.map_err(|error| failed(&folder.path().join(name), error))
+    match rustix::fs::unlinkat(folder.handle(), name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(failed(&folder.path().join(name), error)),
+    }
 }
 
 fn remove_folder(folder: &ReceiveFolder, name: impl AsRef<OsStr>) -> Result<(), ReceiveError> {

@@ -224,4 +224,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
         tree BLOB NOT NULL
     ) STRICT;
     ",
+    "
+    -- which folder it was into which a transfer came last; NULL when that is not known
+    ALTER TABLE transfer ADD COLUMN folder_device INTEGER;
+    ALTER TABLE transfer ADD COLUMN folder_inode INTEGER;
+    ",
 ];

@@ -2,18 +2,14 @@
 //! run of the program goes on with it.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rusqlite::{Row, params};
-use rustix::fs::OFlags;
 
 use super::partial_file::Collision;
+use super::receive_folder::FolderId;
 use super::receive_tree::Executable;
-use super::safe_name::SafeName;
 use crate::database::{Database, DatabaseError};
 use crate::wire::catalog::EntryKind;
 use crate::wire::codec;
@@ -39,6 +35,8 @@ pub struct KeptTransfer {
     pub kind: EntryKind,
     /// Into which folder; absolute.
     pub folder: PathBuf,
+    /// Which folder that was when it began or went on last; `None` when it was not there.
+    pub folder_id: Option<FolderId>,
     /// What to do when there is a file of that name.
     pub collision: Collision,
     /// Whether files of a folder may be executed.
@@ -95,8 +93,8 @@ pub async fn put(database: &Database, transfer: KeptTransfer) -> Result<bool, Da
             }
             let KeptTransfer { id, sources, folder, offer, .. } = &transfer;
             let insert = "INSERT OR REPLACE INTO transfer (id, begun_at, sources, name, size, digest, folder, \
-                          collision, offer, state, reason, done, files, executable)
-                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                          collision, offer, state, reason, done, files, executable, folder_device, folder_inode)
+                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
             sql.prepare_cached(insert)?.execute(params![
                 id.as_bytes(),
                 transfer.begun_at.0.cast_signed(),
@@ -112,6 +110,8 @@ pub async fn put(database: &Database, transfer: KeptTransfer) -> Result<bool, Da
                 transfer.done.cast_signed(),
                 transfer.kind.files().map(u64::cast_signed),
                 transfer.executable == Executable::Kept,
+                transfer.folder_id.map(|id| id.device.cast_signed()),
+                transfer.folder_id.map(|id| id.inode.cast_signed()),
             ])?;
             Ok(true)
         })
@@ -138,7 +138,7 @@ pub async fn all(database: &Database) -> Result<Vec<KeptTransfer>, DatabaseError
     database
         .run(|sql| {
             let query = "SELECT id, begun_at, sources, name, size, digest, folder, collision, offer, state, reason, done, \
-                         files, executable FROM transfer ORDER BY begun_at, id";
+                         files, executable, folder_device, folder_inode FROM transfer ORDER BY begun_at, id";
             let mut rows = sql.prepare_cached(query)?;
             let found = rows.query_map([], read_row)?.collect::<Result<Vec<_>, _>>()?;
             Ok(found.into_iter().flatten().collect())
@@ -150,6 +150,8 @@ pub async fn all(database: &Database) -> Result<Vec<KeptTransfer>, DatabaseError
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Option<KeptTransfer>> {
     let (sources, name): (Vec<u8>, String) = (row.get(2)?, row.get(3)?);
     let files: Option<i64> = row.get(12)?;
+    let folder: (Option<i64>, Option<i64>) = (row.get(14)?, row.get(15)?);
+    let id = |(device, inode): (i64, i64)| FolderId { device: device.cast_unsigned(), inode: inode.cast_unsigned() };
     let (collision, state): (String, String) = (row.get(7)?, row.get(9)?);
     let sources: Option<Vec<(PeerName, PeerKey)>> = codec::decode(&sources).ok();
     let sources = sources.filter(|sources| (1..=SOURCES_PER_FILE_MAX).contains(&sources.len()));
@@ -164,6 +166,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Option<KeptTransfer>> {
         size,
         digest: FileDigest::from_bytes(row.get(5)?),
         folder: PathBuf::from(OsString::from_vec(row.get(6)?)),
+        folder_id: folder.0.zip(folder.1).map(id),
         collision,
         offer: row.get::<_, Option<[u8; 16]>>(8)?.map(MessageId::from_bytes),
         state,
@@ -188,40 +191,10 @@ fn collision_of(text: &str) -> Option<Collision> {
         .find(|collision| collision_text(*collision) == text)
 }
 
-/// Whether something writes the part file or folder of a transfer: one that was stopped may be about to close it.
-#[must_use]
-pub fn is_being_written(folder: &Path, name: &FileName) -> bool {
-    // What somebody else has put there may be a pipe or a link.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(part_of(folder, name));
-    opened.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
-}
-
-/// Removes what has come of a file or folder that nobody wants any more.
-///
-/// # Errors
-/// An [`io::Error`] when something lies there and cannot be removed.
-pub fn remove_part(folder: &Path, name: &FileName) -> io::Result<()> {
-    let part = part_of(folder, name);
-    match part.symlink_metadata() {
-        Ok(metadata) if metadata.is_file() => fs::remove_file(part),
-        // Of a folder; no link in it is followed.
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(part),
-        // Nothing of ours is anything else.
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn part_of(folder: &Path, name: &FileName) -> PathBuf {
-    folder.join(SafeName::from_remote(name).partial())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::storage::offers;
-    use crate::storage::partial_file::PartialFile;
-    use crate::storage::receive_folder::ReceiveFolder;
     use crate::storage::schema::MIGRATIONS;
     use crate::wire::message::Offer;
 
@@ -242,6 +215,7 @@ mod tests {
             size: FileSize::try_from(1 << 40).unwrap(),
             digest: FileDigest::from_bytes([9; 32]),
             folder: PathBuf::from(OsString::from_vec(b"/tmp/not \xff UTF-8".to_vec())),
+            folder_id: Some(FolderId { device: u64::MAX, inode: 4 }),
             kind: EntryKind::Folder { files: 3 },
             collision: Collision::Rename,
             executable: Executable::Kept,
@@ -296,20 +270,5 @@ mod tests {
         }
         assert!(put(&database, transfer(9)).await.unwrap());
         assert_eq!(all(&database).await.unwrap(), [transfer(9)]);
-    }
-
-    #[test]
-    fn the_part_of_a_transfer_is_seen_to_be_written_and_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let name = FileName::parse("a file").unwrap();
-        assert!(!is_being_written(folder.path(), &name));
-        let receiving = ReceiveFolder::open(folder.path()).unwrap();
-        let partial = PartialFile::open(&receiving, &SafeName::from_remote(&name), 3, Collision::Refuse).unwrap();
-        assert!(is_being_written(folder.path(), &name));
-        drop(partial);
-        assert!(!is_being_written(folder.path(), &name));
-        remove_part(folder.path(), &name).unwrap();
-        remove_part(folder.path(), &name).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

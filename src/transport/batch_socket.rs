@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn bound(address: &str, segmentation_offload: bool) -> BatchSocket {
-        BatchSocket::bind(address.parse().unwrap(), Network { segmentation_offload }).unwrap()
+        BatchSocket::bind(address.parse().unwrap(), Network { segmentation_offload, ..Network::default() }).unwrap()
     }
 
     #[tokio::test]

@@ -220,7 +220,9 @@ impl ShortQueue {
         let Round { lost, acked, shortest, is_marked, .. } = *round;
         let much = lost > LOSS_MIN_PACKETS * self.mtu && lost * 100 > (lost + acked) * LOSS_MAX_PERCENT;
         let has_queue = shortest.saturating_sub(self.shortest.get()) > QUEUE_MAX;
-        is_marked || much || (lost > 0 && has_queue)
+        // Somebody keeps a queue there: what is lost did not fit into it, however long it is by now.
+        let is_shared = self.base.saturating_sub(self.shortest.get()) > QUEUE_GONE;
+        is_marked || much || (lost > 0 && (has_queue || is_shared))
     }
 
     /// Sends what fits without a queue, until it is gone.

@@ -1,4 +1,5 @@
-//! A way with a narrow part, packet by packet in virtual time: what comes of one or two transfers over it.
+//! A way with a narrow part, packet by packet in virtual time: what comes of one or two transfers over it, and of one beside
+//! a transfer with CUBIC.
 
 use std::collections::BTreeMap;
 
@@ -23,9 +24,82 @@ struct Way {
     overflown: u64,
 }
 
+/// CUBIC (RFC 9438), as far as it matters how much of a way it takes.
+struct Cubic {
+    window: f64,
+    /// Where it was when a packet was lost, and since when it is on its way there again.
+    full: f64,
+    since: Option<Instant>,
+    round_trip: Duration,
+}
+
+impl Cubic {
+    fn note_acked(&mut self, now: Instant, sent: Instant) {
+        self.round_trip = now - sent;
+        let packet = PACKET as f64;
+        let Some(since) = self.since else { return self.window += packet };
+        let back_after = (self.full / packet * 0.3 / 0.4).cbrt();
+        let time = (now - since + self.round_trip).as_secs_f64() - back_after;
+        let goal = self.full + 0.4 * time.powi(3) * packet;
+        let as_reno = self.full * 0.7 + 0.53 * packet * (now - since).as_secs_f64() / self.round_trip.as_secs_f64();
+        let goal = goal.max(as_reno).min(self.window * 1.5);
+        self.window += (goal - self.window).max(0.0) / self.window * packet;
+    }
+
+    /// One lost packet of a round trip counts.
+    fn note_lost(&mut self, now: Instant, sent: Instant) {
+        if self.since.is_none_or(|since| sent > since) {
+            (self.full, self.since) = (self.window, Some(now));
+            self.window *= 0.7;
+        }
+    }
+}
+
+enum Control {
+    Ours(ShortQueue),
+    Cubic(Cubic),
+}
+
+impl Control {
+    fn window(&self) -> u64 {
+        match self {
+            Self::Ours(control) => control.window(),
+            Self::Cubic(cubic) => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a window of some packets")]
+                let window = cubic.window as u64;
+                window
+            }
+        }
+    }
+
+    fn note_acked(&mut self, now: Instant, sent: Instant, under_way: u64) {
+        match self {
+            Self::Ours(control) => {
+                control.note_acked(now, sent, PACKET, false);
+                control.on_end_acks(now, under_way, false, None);
+            }
+            Self::Cubic(cubic) => cubic.note_acked(now, sent),
+        }
+    }
+
+    fn note_lost(&mut self, now: Instant, sent: Instant) {
+        match self {
+            Self::Ours(control) => control.on_congestion_event(now, sent, false, PACKET),
+            Self::Cubic(cubic) => cubic.note_lost(now, sent),
+        }
+    }
+
+    fn ours(&mut self) -> &mut ShortQueue {
+        match self {
+            Self::Ours(control) => control,
+            Self::Cubic(_) => panic!("this one has CUBIC"),
+        }
+    }
+}
+
 /// A transfer that always has something to send.
 struct Flow {
-    control: ShortQueue,
+    control: Control,
     under_way: u64,
     came: u64,
     sends_from: Instant,
@@ -56,7 +130,7 @@ impl World {
             overflown: 0,
         };
         let flow = |after: &Duration| Flow {
-            control: ShortQueue::new(14_720, now, 1_450),
+            control: Control::Ours(ShortQueue::new(14_720, now, 1_450)),
             under_way: 0,
             came: 0,
             sends_from: now + *after,
@@ -66,6 +140,15 @@ impl World {
 
     fn one(round_trip_ms: u64, queue_ms: u64) -> Self {
         Self::new(Duration::from_millis(round_trip_ms), Duration::from_millis(queue_ms), &[Duration::ZERO])
+    }
+
+    /// One with CUBIC and one of ours, of which one begins when the other has the way for itself.
+    fn beside_cubic(round_trip_ms: u64, queue_ms: u64, is_ours_first: bool) -> Self {
+        let begins = if is_ours_first { [4 * SECOND, Duration::ZERO] } else { [Duration::ZERO, 4 * SECOND] };
+        let mut world = Self::new(Duration::from_millis(round_trip_ms), Duration::from_millis(queue_ms), &begins);
+        let cubic = Cubic { window: 14_500.0, full: 0.0, since: None, round_trip: world.way.round_trip };
+        world.flows[0].control = Control::Cubic(cubic);
+        world
     }
 
     /// Lets it run. Gives the megabits that came in each second, for each transfer.
@@ -113,10 +196,9 @@ impl World {
             flow.under_way -= PACKET;
             if comes {
                 flow.came += PACKET;
-                flow.control.note_acked(self.now, sent, PACKET, false);
-                flow.control.on_end_acks(self.now, flow.under_way, false, None);
+                flow.control.note_acked(self.now, sent, flow.under_way);
             } else {
-                flow.control.on_congestion_event(self.now, sent, false, PACKET);
+                flow.control.note_lost(self.now, sent);
             }
         }
     }
@@ -185,6 +267,21 @@ fn two_share_whoever_came_first() {
 }
 
 #[test]
+fn beside_cubic_both_get_a_share() {
+    for (round_trip, queue) in [(20, 20), (50, 50), (20, 100), (50, 100)] {
+        for is_ours_first in [true, false] {
+            let mut world = World::beside_cubic(round_trip, queue, is_ours_first);
+            world.run(12 * SECOND);
+            let rates = world.run(40 * SECOND);
+            let sum = rates[0] + rates[1];
+            let what =
+                format!("{rates:?} Mbit/s at {round_trip} ms, a queue of {queue} ms, ours first: {is_ours_first}");
+            assert!(sum >= 85 && rates.iter().all(|rate| (30..=70).contains(&(100 * rate / sum))), "{what}");
+        }
+    }
+}
+
+#[test]
 fn whoever_has_little_to_send_gets_no_larger_window_for_it() {
     let start = Instant::now();
     let mut control = ShortQueue::new(14_720, start, 1_450);
@@ -200,8 +297,9 @@ fn whoever_has_little_to_send_gets_no_larger_window_for_it() {
 fn after_silence_it_starts_again_with_few_packets() {
     let mut world = World::one(50, 100);
     world.run(5 * SECOND);
-    let control = &mut world.flows[0].control;
-    control.on_congestion_event(world.now, world.now, true, PACKET);
+    let now = world.now;
+    let control = world.flows[0].control.ours();
+    control.on_congestion_event(now, now, true, PACKET);
     assert_eq!(control.window(), PACKETS_MIN * PACKET);
     assert!(world.run(5 * SECOND)[0] >= 85);
 }

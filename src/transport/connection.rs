@@ -16,7 +16,7 @@ use super::tuning;
 use crate::seal::identity::key_from_spki;
 use crate::wire::codec::CodecError;
 use crate::wire::ids::{DialId, DirectoryFingerprint, PeerKey};
-use crate::wire::limits::REQUEST_DEADLINE;
+use crate::wire::limits::{FRAME_BYTES_MAX, REQUEST_DEADLINE};
 use crate::wire::refusal::CloseCode;
 
 /// The label of the TLS exporter (RFC 8446, section 7.5) that a login signs.
@@ -132,9 +132,7 @@ impl Connection {
             let mut stream = self.open_stream().await?;
             stream.write_frame(request).await?;
             stream.finish();
-            let answer = stream.read_frame().await?;
-            stream.expect_end().await?;
-            Ok(answer)
+            stream.read_only_frame(FRAME_BYTES_MAX).await
         };
         tokio::time::timeout(REQUEST_DEADLINE, exchange)
             .await

@@ -72,7 +72,7 @@ impl Endpoint {
         network: Network,
     ) -> Result<Self, TransportError> {
         let server = directory_config(certificate, network)?;
-        let endpoint = tuning::endpoint(certificate.reset_key());
+        let endpoint = tuning::endpoint(certificate.reset_key(), network);
         let (quinn, beside) = open(listen, endpoint, server)?;
         Ok(Self { quinn, beside, network, peer: None })
     }
@@ -106,7 +106,7 @@ impl Endpoint {
         let server = server_config(tls, tuning::peer_link(network, Way::Far, None))?;
         let mut near = server.clone();
         near.transport_config(tuning::peer_link(network, Way::Near, None));
-        let endpoint = tuning::endpoint(reset_key(identity.seed()));
+        let endpoint = tuning::endpoint(reset_key(identity.seed()), network);
         let (quinn, beside) = open(bind, endpoint, server)?;
         Ok(Self { quinn, beside, network, peer: Some(Arc::new(PeerSide { key, dials, near: Arc::new(near) })) })
     }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::connection::TransportError;
 use super::endpoint::quinn_code;
 use crate::wire::codec::{self, CodecError, HEADER_BYTES};
-use crate::wire::limits::{FRAME_BYTES_MAX, REQUEST_DEADLINE};
+use crate::wire::limits::REQUEST_DEADLINE;
 use crate::wire::refusal::CloseCode;
 
 /// File streams go behind control streams, which have priority 0.
@@ -41,23 +41,43 @@ impl Stream {
     /// # Errors
     /// [`TransportError::BadFrame`] or [`TransportError::Truncated`], or whatever ended stream or connection.
     pub async fn read_frame<T: DeserializeOwned>(&mut self) -> Result<T, TransportError> {
-        self.read_frame_of_at_most(FRAME_BYTES_MAX).await
-    }
-
-    /// Reads one frame whose body is not longer than this.
-    ///
-    /// # Errors
-    /// As [`Self::read_frame`].
-    pub async fn read_frame_of_at_most<T: DeserializeOwned>(&mut self, bytes_max: usize) -> Result<T, TransportError> {
         let mut header = [0; HEADER_BYTES];
         self.receive.read_exact(&mut header).await.map_err(read_exact_error)?;
         let bytes = codec::body_bytes(header)?;
-        if bytes > bytes_max {
-            return Err(CodecError::TooLong { bytes }.into());
-        }
         let mut body = vec![0; bytes];
         self.receive.read_exact(&mut body).await.map_err(read_exact_error)?;
         Ok(codec::decode(&body)?)
+    }
+
+    /// Reads the one frame that the other side's direction consists of, up to its end. Takes no more of it than a frame with
+    /// a body of this length.
+    ///
+    /// # Errors
+    /// As [`Self::read_frame`] and [`Self::expect_end`].
+    pub async fn read_only_frame<T: DeserializeOwned>(&mut self, bytes_max: usize) -> Result<T, TransportError> {
+        let whole = |frame: &[u8]| codec::decode_frame(frame)?.ok_or(TransportError::Truncated);
+        let first = self.read().await?.ok_or(TransportError::Truncated)?;
+        // Mostly all of it has come in one packet, and is not copied.
+        let Some(second) = self.read_more(&first, bytes_max).await? else { return whole(&first) };
+        let mut frame = [first, second].concat();
+        while let Some(more) = self.read_more(&frame, bytes_max).await? {
+            frame.extend_from_slice(&more);
+        }
+        whole(&frame)
+    }
+
+    /// What follows in a frame; checks first what is there already.
+    async fn read_more(&mut self, frame: &[u8], bytes_max: usize) -> Result<Option<Bytes>, TransportError> {
+        if let Some(header) = frame.first_chunk() {
+            let bytes = codec::body_bytes(*header)?;
+            if bytes > bytes_max {
+                return Err(CodecError::TooLong { bytes }.into());
+            }
+            if let Some(more @ 1..) = frame.len().checked_sub(HEADER_BYTES + bytes) {
+                return Err(CodecError::Trailing(more).into());
+            }
+        }
+        self.read().await
     }
 
     /// Waits for the end of the other side's direction: nothing may follow.

@@ -83,11 +83,29 @@ pub fn decode_within<const BYTES_MAX: usize, T: DeserializeOwned>(body: &[u8]) -
 /// # Errors
 /// [`CodecError::TooLong`] when it does not fit a frame.
 pub fn encode_frame<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let body = encode(value)?;
-    let length = u32::try_from(body.len()).map_err(|_| CodecError::TooLong { bytes: body.len() })?;
-    let mut frame = bincode::serde::encode_to_vec(length, HEADER)?;
-    frame.extend_from_slice(&body);
-    Ok(frame)
+    let mut frame = vec![0; HEADER_BYTES];
+    let bytes = bincode::serde::encode_into_std_write(value, &mut frame, config::<FRAME_BYTES_MAX>())?;
+    match u32::try_from(bytes) {
+        Ok(length) if bytes <= FRAME_BYTES_MAX => {
+            frame[..HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
+            Ok(frame)
+        }
+        Ok(_) | Err(_) => Err(CodecError::TooLong { bytes }),
+    }
+}
+
+/// Decodes what one direction of a stream carried: one whole frame and nothing else. `None` when its end is missing.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_frame<T: DeserializeOwned>(frame: &[u8]) -> Result<Option<T>, CodecError> {
+    let Some((header, body)) = frame.split_first_chunk() else { return Ok(None) };
+    let bytes = body_bytes(*header)?;
+    match body.len().checked_sub(bytes) {
+        None => Ok(None),
+        Some(0) => decode(body).map(Some),
+        Some(more) => Err(CodecError::Trailing(more)),
+    }
 }
 
 /// Reads a frame's header: how many bytes the body has, checked before anything is allocated for it.
@@ -110,6 +128,17 @@ mod tests {
         let (header, body) = frame.split_at(HEADER_BYTES);
         assert_eq!(body_bytes(header.try_into().unwrap()).unwrap(), body.len());
         assert_eq!(decode::<(String, u64)>(body).unwrap(), ("hello".to_owned(), 7));
+    }
+
+    #[test]
+    fn a_direction_of_a_stream_is_one_frame_and_no_more() {
+        let mut frame = encode_frame(&"hello").unwrap();
+        for end in 0..frame.len() {
+            assert!(decode_frame::<String>(&frame[..end]).unwrap().is_none(), "{end} bytes");
+        }
+        assert_eq!(decode_frame::<String>(&frame).unwrap().unwrap(), "hello");
+        frame.push(0);
+        assert!(matches!(decode_frame::<String>(&frame), Err(CodecError::Trailing(1))));
     }
 
     #[test]

@@ -226,11 +226,11 @@ impl Refusal {
         }
     }
 
-    /// What to do about it, where there is something.
+    /// What to do about it, where there is something. A command stands in it by its verb alone: faces type it differently.
     #[must_use]
     pub fn hint(self) -> Option<&'static str> {
         Some(match self {
-            Self::UnknownName => "is the name spelled right? `qchat who` lists who is online",
+            Self::UnknownName => "is the name spelled right? `who` lists who is online",
             Self::PasswordNeeded => "this machine has no key for the account: its password lets you in",
             Self::OwnerAsked { .. } => "answer there, or wait: whoever does not answer may still undo it",
             Self::OwnerDeclined => "ask whoever runs the account's other peer",
@@ -245,22 +245,22 @@ impl Refusal {
             Self::MailboxFull => "send it again when they have been online and taken what waits",
             Self::Expired => "send it again when they are back",
             Self::FileChanged => "ask its owner to share it again",
-            Self::UnknownFile => "`qchat find` shows what is shared",
+            Self::UnknownFile => "`find` shows what is shared",
             Self::TooManyShares => "take some back with `unshare`",
-            Self::NoConsent => "`qchat connect NAME` asks for it",
+            Self::NoConsent => "`connect NAME` asks for it",
             Self::RelayFull => {
-                "its relay is full, off, or has moved your bytes of today: when they `qchat allow` you it goes without"
+                "its relay is full, off, or has moved your bytes of today: when they `allow` you it goes without"
             }
             Self::CannotOpen => "the other side may run another version of qchat",
             Self::StrangerLimit => "they can take more once they have been online, or have written to you",
             Self::TooManyFriends => "`unfriend` somebody, or take a request back with it",
             Self::TooManyBlocked => "`unblock` somebody, or let only friends write: `privacy friends`",
-            Self::NotBlocked => "`qchat blocked` lists who is",
-            Self::NotFriends => "`qchat friends` lists them",
+            Self::NotBlocked => "`blocked` lists who is",
+            Self::NotFriends => "`friends` lists them",
             Self::YouBlock => "`unblock` them first",
             Self::TooManyAsk => "they can take it once they have answered some",
             Self::Engaged => "try again later, or send a message: it arrives all the same",
-            Self::NoProfile => "`qchat profile NAME --via FRIEND` asks a friend of both of you, who may have it",
+            Self::NoProfile => "`profile NAME --via FRIEND` asks a friend of both of you, who may have it",
             Self::UnknownRequest | Self::Unknown(_) => "the other side runs another version of qchat",
             _ => return None,
         })
@@ -437,6 +437,8 @@ pub enum CloseCode {
     Duplicate,
     /// The other side may no longer be reached directly.
     Denied,
+    /// The directory's operator has ended the session.
+    EndedByOperator,
     /// A newer version's code, known by number only.
     Unknown(u64),
 }
@@ -461,6 +463,7 @@ impl CloseCode {
             Self::AccountClosed => 12,
             Self::Duplicate => 13,
             Self::Denied => 14,
+            Self::EndedByOperator => 15,
             Self::Unknown(number) => number,
         }
     }
@@ -484,6 +487,7 @@ impl CloseCode {
             12 => Self::AccountClosed,
             13 => Self::Duplicate,
             14 => Self::Denied,
+            15 => Self::EndedByOperator,
             number => Self::Unknown(number),
         }
     }
@@ -507,6 +511,7 @@ impl fmt::Display for CloseCode {
             Self::AccountClosed => "the account was deleted or disabled",
             Self::Duplicate => "another connection is used instead",
             Self::Denied => "a direct connection is not allowed any more",
+            Self::EndedByOperator => "the directory's operator has ended the session",
             Self::Unknown(number) => return write!(f, "closed for a reason this version does not know ({number})"),
         };
         f.write_str(sentence)

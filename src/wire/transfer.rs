@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{FileDigest, FileSize};
+use super::ids::{FileDigest, FileSize, MessageId};
 use super::message::{SignedMessage, SignedReceipt};
 use super::people::Exclusive;
 use super::profile::{ProfileReply, ProfileRequest};
@@ -29,6 +29,8 @@ pub enum PeerRequest {
     Received {
         /// Which file.
         digest: FileDigest,
+        /// The offer that this ends: others may be of the same bytes.
+        offer: Option<MessageId>,
     },
     /// A message of the side that opens the stream. Answer: a [`MessageAnswer`], once it is on disk.
     Message(Box<SignedMessage>),

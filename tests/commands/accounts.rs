@@ -122,6 +122,12 @@ fn an_operator_administers_over_the_socket_in_the_data_folder() {
     let relay = admin("relay").events();
     assert_eq!((text(&relay[0], "event"), &relay[0]["opened"]), ("relay", &0.into()));
     assert_eq!(relay[0]["ports"].as_array().map(Vec::len), Some(16));
+    admin("sessions end ghost").expect_error(1, "nobody of that name has an account here");
+    admin("sessions end alice").expect_code(0);
+    peer.outcome().expect_error(14, "the directory's operator has ended this session");
+    admin("sessions end alice").expect_error(1, "nobody of that name has a session");
+
+    let peer = alice.peer();
     admin("user disable alice").expect_code(0);
     peer.outcome().expect_code(7);
     alice.run("who", &[]).expect_error(7, "this account is disabled");

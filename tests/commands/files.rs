@@ -126,3 +126,43 @@ fn large_file(path: &std::path::Path) {
 fn same_bytes(one: &std::path::Path, other: &std::path::Path) -> bool {
     std::fs::read(one).expect("it is there") == std::fs::read(other).expect("it is there")
 }
+
+#[test]
+fn a_shared_file_that_was_deleted_is_said_to_be_gone_and_at_whose() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
+    let _peer = bob.peer();
+    let path = bob.file("plan.txt", "7 pm");
+    bob.rows("share", &["plan.txt"]);
+    std::fs::remove_file(path).unwrap();
+
+    let gone = alice.run("get", &["bob:plan.txt"]);
+    gone.expect_error(1, "bob cannot give plan.txt any more: it was moved or deleted there");
+    assert!(gone.stderr.contains("ask bob to share it again"), "{}", gone.stderr);
+}
+
+#[test]
+fn what_takes_the_name_of_another_share_is_said_to() {
+    let world = World::new();
+    let directory = world.directory();
+    let bob = world.person("bob", &directory);
+    let in_folder = |name: &str| {
+        std::fs::create_dir(bob.folder().join(name)).expect("a folder in our own folder");
+        let path = bob.folder().join(name).join("plan.txt");
+        std::fs::write(&path, name).expect("a file in our own folder");
+        path
+    };
+    let (old, new) = (in_folder("old"), in_folder("new"));
+    let replaces = |path: &std::path::Path| {
+        let rows = bob.rows("share", &[path.to_str().expect("a path of ours")]);
+        rows.last().expect("a row")["replaces"].as_str().map(str::to_owned)
+    };
+
+    assert_eq!(replaces(&old), None);
+    assert_eq!(replaces(&old), None, "the same again");
+    assert_eq!(replaces(&new), Some(old.display().to_string()));
+    let shared = bob.run("share", &["old/plan.txt"]);
+    assert!(shared.stdout.contains(&format!("(in place of {}, which is not", new.display())), "{}", shared.stdout);
+    bob.run("share", &["old/plan.txt", "new/plan.txt"]).expect_error(2, "two of them would be shared as plan.txt");
+}

@@ -51,7 +51,9 @@ fn two_thousand_files_arrive_with_equal_bytes() {
     assert_eq!((received["files"].as_u64(), received["resumed"].as_u64()), (Some(2_000), Some(0)));
     assert_same(&bob.folder().join("tree"), &alice.folder().join("tree"));
 
-    alice.run("get", &["bob:tree"]).expect_error(1, "tree exists already");
+    let refused = alice.run("get", &["bob:tree"]);
+    refused.expect_error(1, "tree exists already");
+    assert!(refused.stderr.contains("in a folder only what is missing or different"), "{}", refused.stderr);
     let again = alice.rows("get --overwrite", &["bob:tree"]);
     let received = again.iter().find(|row| row["event"] == "received").unwrap();
     assert_eq!(received["resumed"].as_u64(), Some(bytes), "what was there was fetched again");
@@ -114,4 +116,45 @@ fn twenty_thousand_files_take_little_more_memory_than_one_of_as_many_bytes() {
     println!("peak KiB of who serves and who receives: 20,000 files {many:?}, one file {one:?}");
     let bound = 24 * 1_024;
     assert!(many.0 <= one.0 + bound && many.1 <= one.1 + bound, "{many:?} is more than {bound} KiB over {one:?}");
+}
+
+#[test]
+fn a_folder_of_which_no_file_is_shared_is_warned_about_unless_it_is_empty() {
+    let world = World::new();
+    let directory = world.directory();
+    let bob = world.person("bob", &directory);
+    let folder = |name: &str| {
+        let folder = bob.folder().join(name);
+        fs::create_dir(&folder).expect("a folder in our own folder");
+        folder
+    };
+    fs::write(folder("code").join("main.o"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc", folder("links").join("etc")).unwrap();
+    folder("empty");
+    let note = |rows: &[serde_json::Value]| {
+        rows.iter().find(|row| row["event"] == "note").map(|row| text(row, "text").to_owned())
+    };
+
+    let excluded = note(&bob.rows("share --exclude *.o", &["code"])).expect("a warning");
+    assert!(excluded.contains("no file of code is shared"), "{excluded}");
+    let skipped = note(&bob.rows("share", &["links"])).expect("a warning");
+    assert!(skipped.contains("no file of links is shared"), "{skipped}");
+    assert_eq!(note(&bob.rows("share --exclude *.o", &["empty"])), None);
+    assert_eq!(note(&bob.rows("share", &["code"])), None);
+}
+
+#[test]
+fn a_folder_that_lacks_a_file_is_not_waited_for_and_says_so_once() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
+    let (_alice_peer, _bob_peer) = (alice.peer(), bob.peer());
+    many_files(&bob.folder().join("tree"), 20, 100);
+    bob.rows("share", &["tree"]);
+    fs::remove_file(bob.folder().join("tree/07/0/Grüße 7.txt")).unwrap();
+
+    let outcome = alice.run("get --json", &["bob:tree"]);
+    outcome.expect_error(5, "tree is not complete: tree/07/0/Grüße 7.txt");
+    let said: Vec<_> = outcome.events().into_iter().filter(|event| event["event"] != "progress").collect();
+    assert!(matches!(&said[..], [only] if only["event"] == "failed"), "one line for one reason:\n{}", outcome.stdout);
 }

@@ -33,7 +33,7 @@ fn whoever_is_blocked_writes_in_vain_and_is_written_to_no_more() {
     bob.run("send", &["alice", "a file"]).expect_error(8, "error: alice does not accept messages from you");
     bob.run("connect", &["alice"]).expect_error(4, "alice: not online");
     for (verb, last) in [("msg", vec!["bob", "hello"]), ("connect", vec!["bob"]), ("friend", vec!["bob"])] {
-        alice.run(verb, &last).expect_error(8, "error: you have blocked bob\nhint: `unblock bob` first");
+        alice.run(verb, &last).expect_error(8, "error: you have blocked bob\nhint: `qchat unblock bob` first");
     }
     alice_peer.say("/msg bob hello");
     let failed = alice_peer.event("failed");
@@ -210,7 +210,7 @@ fn requests_and_answers_wait_for_whoever_is_away() {
     let mut bob_peer = bob.peer();
     assert_eq!(text(&bob_peer.event("friend_asked"), "from"), "alice");
     bob_peer.quit();
-    let asks = "alice  asks you: `friend alice` accepts, `unfriend alice` declines";
+    let asks = "alice  asks you: `qchat friend alice` accepts, `qchat unfriend alice` declines";
     assert_eq!(bob.run("friends", &[]).stdout, asks);
     bob.peer().event("friend_asked");
     assert_eq!(bob.run("friend", &["alice"]).stdout, "alice  friend");

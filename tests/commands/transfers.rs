@@ -146,3 +146,111 @@ fn without_a_peer_an_interrupted_transfer_is_listed_and_resumed() {
     assert!(same_bytes(&alice, &bob, "large.bin"));
     assert_eq!(bob.rows("transfers", &[]), Vec::<Value>::new());
 }
+
+#[test]
+fn a_pause_is_said_once_and_the_sender_lists_nothing_that_stands_still() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    alice.file("large.bin", content(LARGE));
+    let mut alice_peer = alice.peer();
+    alice.rows("share", &["large.bin"]);
+    let mut bob_peer = Process::spawn(bob.command("peer --limit 5M", &[]));
+    bob_peer.line_with("logged in");
+
+    bob_peer.say("/get alice:large.bin");
+    alice_peer.event_where("progress", |event| event["activity"] == "sending");
+    bob_peer.say("/pause");
+    // The stream is broken off, and nobody waits for what might come instead.
+    alice_peer.event_where("note", |event| text(event, "text").contains("has stopped taking a file"));
+    assert_eq!(alice.rows("transfers", &[]), Vec::<Value>::new());
+
+    bob_peer.line_with("large.bin from alice is paused; `/resume ");
+    bob_peer.say("/quit");
+    let outcome = bob_peer.outcome();
+    let said = format!("{}\n{}", outcome.stdout, outcome.stderr);
+    assert_eq!(said.matches("is paused").count(), 1, "{said}");
+}
+
+#[test]
+fn a_sender_lists_nothing_that_has_arrived() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    alice.file("small.bin", content(700_000));
+    let mut alice_peer = alice.peer();
+    alice.rows("share", &["small.bin"]);
+    bob.rows("get", &["alice:small.bin"]);
+    alice_peer.event("sent");
+    assert_eq!(alice.rows("transfers", &[]), Vec::<Value>::new());
+}
+
+#[test]
+fn a_verb_whose_peer_is_killed_says_that_what_came_is_kept() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    alice.file("large.bin", content(LARGE));
+    let (_alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
+    alice.rows("share", &["large.bin"]);
+    let mut get = Process::spawn(bob.command("get --json", &["alice:large.bin"]));
+    receiving(&mut get);
+
+    bob_peer.kill();
+    let outcome = get.outcome();
+    outcome.expect_error(5, "what came is kept: the same command goes on from there");
+    assert!(!outcome.stderr.contains("all the same"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_offer_that_was_accepted_waits_for_no_answer_any_more() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    for name in ["one.txt", "two.txt"] {
+        alice.file(name, name);
+    }
+    let (mut alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
+    alice_peer.say("/send bob one.txt");
+    let first = bob_peer.event("offer");
+    alice_peer.kill();
+    bob_peer.event_where("presence", |event| event["name"] == "alice" && event["online"] == false);
+    bob.run("accept", &["one.txt"]).expect_error(5, "one.txt waits");
+
+    bob.run("accept", &[]).expect_error(2, "no offer waits for an answer");
+    bob.run("decline", &[]).expect_error(2, "no offer waits for an answer");
+    bob.run("accept", &["alice"]).expect_error(5, "one.txt waits");
+    let mut alice_peer = alice.peer();
+    bob_peer.event_where("received", |event| text(event, "path").ends_with("one.txt"));
+    alice_peer.say("/send bob two.txt");
+    let second = bob_peer.event("offer");
+    assert_ne!(first["id"], second["id"]);
+    bob.rows("accept", &["alice"]);
+    assert!(same_bytes(&alice, &bob, "two.txt"));
+}
+
+#[test]
+fn a_transfer_that_lost_its_folder_says_what_to_do() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    alice.file("large.bin", content(LARGE));
+    let (_alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
+    alice.rows("share", &["large.bin"]);
+    let into = world.folder("into");
+    bob_peer.say("/limit 5M");
+    bob_peer.say(&format!("/get alice:large.bin --out '{}'", into.display()));
+    receiving(&mut bob_peer);
+    bob.run("pause", &["large.bin"]).expect_code(0);
+    std::fs::remove_dir_all(&into).unwrap();
+    bob.run("resume", &["large.bin"]).expect_error(2, "there is no folder");
+
+    let listed = bob.run("transfers", &[]);
+    for says in ["there is no folder", "make it first", "; `qchat resume "] {
+        assert!(listed.stdout.contains(says), "{says:?} should be in {}", listed.stdout);
+    }
+    std::fs::create_dir(&into).unwrap();
+    bob_peer.say("/limit off");
+    bob.rows("resume", &["large.bin"]);
+    assert_eq!(std::fs::read(into.join("large.bin")).unwrap(), content(LARGE));
+}

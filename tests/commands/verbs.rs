@@ -182,3 +182,63 @@ fn a_socket_that_a_killed_peer_left_behind_is_in_nobodys_way() {
 fn names_of(rows: &[serde_json::Value], field: &str) -> Vec<String> {
     rows.iter().filter_map(|row| row[field].as_str()).map(str::to_owned).collect()
 }
+
+#[test]
+fn several_files_are_offered_at_once_and_all_answers_are_waited_for() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
+    let names = ["one.txt", "two.txt", "three.txt"];
+    for name in names {
+        alice.file(name, name);
+    }
+    let (_alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
+    let mut arguments = vec!["bob"];
+    arguments.extend(names);
+
+    let all = Process::spawn(alice.command("send", &arguments));
+    for name in names {
+        assert_eq!(text(&bob_peer.event("offer"), "name"), name);
+    }
+    for name in names {
+        bob.rows("accept", &[name]);
+    }
+    all.outcome().expect_code(0);
+
+    let mut some = Process::spawn(alice.command("send --json", &arguments));
+    for name in names {
+        assert_eq!(text(&bob_peer.event("offer"), "name"), name);
+    }
+    bob.rows("decline", &["two.txt"]);
+    // It is said at once, while the others are still open.
+    let note = some.event("note");
+    assert_eq!(text(&note, "text"), "* two.txt is not sent: bob declined the file");
+    bob.rows("accept --overwrite", &["three.txt"]);
+    bob.rows("accept --overwrite", &["one.txt"]);
+    some.outcome().expect_error(3, "1 of 3 were not sent, the first is two.txt: bob declined the file");
+}
+
+#[test]
+fn a_hint_names_the_command_that_is_typed_where_it_is_read() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
+    let mut bob_peer = Process::spawn(bob.command("peer", &[]));
+    bob_peer.line_with("logged in");
+    let _alice_peer = alice.peer();
+
+    bob_peer.say("/get alice:nothing");
+    alice.file("list.txt", "milk");
+    let send = Process::spawn(alice.command("send", &["bob", "list.txt"]));
+    let offer = bob_peer.line_with("alice offers list.txt");
+    assert!(offer.contains("`/accept ") && offer.contains("`/decline "), "{offer}");
+    let listed = bob.run("offers", &[]);
+    assert!(listed.stdout.contains("`qchat accept "), "{}", listed.stdout);
+    bob_peer.say("/accept");
+    send.outcome().expect_code(0);
+    bob_peer.say("/quit");
+    let said = bob_peer.outcome().stderr;
+    assert!(said.contains("hint: `/find` shows what is shared"), "{said}");
+    let said = bob.run("get", &["alice:nothing"]).stderr;
+    assert!(said.contains("hint: `qchat find` shows what is shared"), "{said}");
+}

@@ -228,6 +228,19 @@ fn a_profile_that_is_damaged_or_open_to_others_is_not_used() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_the_known_servers_is_refused_and_not_waited_for() {
+    let world = World::new();
+    let directory = world.directory();
+    let alice = world.person("alice", &directory);
+    std::fs::create_dir(alice.home()).unwrap();
+    let made = Command::new("mkfifo").arg(alice.home().join("known_servers")).status().expect("mkfifo is there");
+    assert!(made.success());
+    for verb in ["who", "peer"] {
+        alice.run(verb, &[]).expect_error(13, "known_servers is no plain file");
+    }
+}
+
+#[test]
 fn a_profile_whose_database_is_garbage_is_reported() {
     let world = World::new();
     let directory = world.directory();
@@ -341,6 +354,29 @@ fn a_file_without_room_is_refused_at_once_and_the_same_command_fetches_it_when_t
 
     std::fs::remove_file(mount.join("ballast")).unwrap();
     alice.rows(&get, &["bob:wide.bin"]);
+    assert_eq!(std::fs::read(mount.join("wide.bin")).unwrap(), content(900_000));
+}
+
+#[test]
+fn a_transfer_that_is_paused_because_the_disk_is_full_says_what_to_do() {
+    let world = World::new();
+    let mount = world.folder("small");
+    let Some(_tmpfs) = Tmpfs::mount(&mount) else { return };
+    let directory = world.directory();
+    let (alice, bob) = (world.person("alice", &directory), world.person("bob", &directory));
+    let (_alice_peer, _bob_peer) = (alice.peer(), bob.peer());
+    bob.file("wide.bin", content(900_000));
+    bob.rows("share", &["wide.bin"]);
+    std::fs::write(mount.join("ballast"), vec![1; 600_000]).unwrap();
+
+    let full = alice.run(&format!("get --out {}", mount.display()), &["bob:wide.bin"]);
+    full.expect_error(13, "wide.bin needs 878.90 KiB");
+    let listed = alice.run("transfers", &[]);
+    for (said, state) in [(&full.stderr, "free some space"), (&listed.stdout, "paused: wide.bin needs 878.90 KiB")] {
+        assert!(said.contains(state) && said.contains("another folder; `qchat resume "), "{said}");
+    }
+    std::fs::remove_file(mount.join("ballast")).unwrap();
+    alice.rows("resume", &["wide.bin"]);
     assert_eq!(std::fs::read(mount.join("wide.bin")).unwrap(), content(900_000));
 }
 

@@ -259,7 +259,8 @@ fn requests_and_answers_between_peers() {
     golden("fetch-tree", &fetch(FetchPart::Tree));
     golden("fetch-groups", &fetch(FetchPart::Groups { first: 3, count: 500 }));
     golden("fetch-files", &fetch(FetchPart::Files { first: 300, count: 256 }));
-    golden("received", &PeerRequest::Received { digest: digest() });
+    golden("received", &PeerRequest::Received { digest: digest(), offer: None });
+    golden("received-offer", &PeerRequest::Received { digest: digest(), offer: Some(MessageId::from_bytes([3; 16])) });
     golden("peer-message", &PeerRequest::Message(Box::new(SignedMessage { message: vec![1], signature: signature() })));
     golden("peer-exclusive-open", &PeerRequest::Exclusive(Exclusive::Open));
     golden("peer-exclusive-close", &PeerRequest::Exclusive(Exclusive::Close));

@@ -1,5 +1,6 @@
 //! Files that people share and offer: equal at the other end, only to whom they are for, and resumed where they stopped.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use qchat::peer::event::Event;
@@ -114,8 +115,10 @@ async fn an_offer_is_accepted() {
     let directory = TestDirectory::start();
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let path = alice.machine.file("for bob", &content(GROUP + 5));
-    let mut sending =
-        alice.handle.run(Command::Send { to: name("bob"), path, wait: true, filter: Default::default() }).await;
+    let mut sending = alice
+        .handle
+        .run(Command::Send { to: name("bob"), paths: vec![path], wait: true, filter: Default::default() })
+        .await;
     let (id, _) = bob.until(offer).await;
     let (path, _) = received(accept(&bob, "").await.unwrap());
     assert!(fs::read(path).unwrap() == content(GROUP + 5));
@@ -135,7 +138,7 @@ async fn an_offer_is_declined_and_then_served_no_more() {
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let path = alice.machine.file("not for bob", b"unwanted");
     let (declined, digest) = tokio::join!(
-        alice.ask(Command::Send { to: name("bob"), path, wait: true, filter: Default::default() }),
+        alice.ask(Command::Send { to: name("bob"), paths: vec![path], wait: true, filter: Default::default() }),
         async {
             let (id, digest) = bob.until(offer).await;
             bob.ask(Command::Decline { offer: id.to_string() }).await.unwrap();
@@ -150,13 +153,51 @@ async fn an_offer_is_declined_and_then_served_no_more() {
     assert_eq!(downloaded(&bob), [""; 0]);
 }
 
+/// Offers files of equal bytes to bob, and waits until he hears of both.
+async fn offer_alike(alice: &TestPeer, bob: &mut TestPeer, names: [&str; 2]) -> BTreeMap<String, MessageId> {
+    let paths = names.map(|name| alice.machine.file(name, b"the same")).to_vec();
+    alice.ask(Command::Send { to: name("bob"), paths, wait: false, filter: Default::default() }).await.unwrap();
+    let mut ids = BTreeMap::new();
+    while ids.len() < names.len() {
+        let offer = bob.until(|event| match event {
+            Event::Offer { id, name, .. } => Some((name.to_string(), *id)),
+            _ => None,
+        });
+        ids.extend([offer.await]);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn of_two_offers_of_the_same_bytes_each_is_answered_for_itself() {
+    let directory = TestDirectory::start();
+    let (mut alice, mut bob) = alice_and_bob(&directory).await;
+    let ids = offer_alike(&alice, &mut bob, ["first", "second"]).await;
+    bob.ask(Command::Decline { offer: ids["first"].to_string() }).await.unwrap();
+    let declined =
+        |event: &Event| matches!(event, Event::OfferDeclined { offer, .. } if *offer == ids["first"]).then_some(());
+    alice.until(declined).await;
+    let (path, _) = received(accept(&bob, &ids["second"].to_string()).await.unwrap());
+    assert!(path.ends_with("second"), "{path:?}");
+    assert_eq!(alice.until(sent_for).await, Some(ids["second"]));
+
+    let ids = offer_alike(&alice, &mut bob, ["third", "fourth"]).await;
+    for of in ["fourth", "third"] {
+        received(accept(&bob, &ids[of].to_string()).await.unwrap());
+        assert_eq!(alice.until(sent_for).await, Some(ids[of]), "{of}");
+    }
+}
+
 #[tokio::test]
 async fn an_offered_file_is_not_for_a_third_person() {
     let directory = TestDirectory::start();
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let carol = RawClient::registered(&directory, "carol", ERRAND).await;
     let path = alice.machine.file("for bob only", b"between us");
-    alice.ask(Command::Send { to: name("bob"), path, wait: false, filter: Default::default() }).await.unwrap();
+    alice
+        .ask(Command::Send { to: name("bob"), paths: vec![path], wait: false, filter: Default::default() })
+        .await
+        .unwrap();
     let (_, digest) = bob.until(offer).await;
     // She cannot even connect for it while nothing is shared with her, and gets no secret when something is.
     let fetch = Purpose::Fetch { digest };
@@ -169,7 +210,8 @@ async fn an_offered_file_is_not_for_a_third_person() {
         let answer: FetchAnswer = in_time(connection.request(&fetch)).await.unwrap();
         assert_eq!(answer.unwrap_err(), Refusal::UnknownFile);
     }
-    let claim: Result<(), Refusal> = in_time(connection.request(&PeerRequest::Received { digest })).await.unwrap();
+    let claim: Result<(), Refusal> =
+        in_time(connection.request(&PeerRequest::Received { digest, offer: None })).await.unwrap();
     assert_eq!(claim, Err(Refusal::UnknownFile));
     let (path, _) = received(accept(&bob, "").await.unwrap());
     assert_eq!(fs::read(path).unwrap(), b"between us");

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use qchat::peer::event::Event;
 use qchat::peer::failure::{Failure, FailureKind};
 use qchat::peer::handle::{Command, Source};
+use qchat::peer::path::PathKind;
 use qchat::seal::digest::digest_of;
 use qchat::storage::partial_file::Collision;
 use qchat::storage::receive_tree::Executable;
@@ -22,8 +25,10 @@ use qchat::wire::chunk;
 use qchat::wire::codec;
 use qchat::wire::directory::{DirectoryPush, DirectoryReply, DirectoryRequest, PushAnswer, PushReply};
 use qchat::wire::ids::FileSize;
+use qchat::wire::limits::REQUEST_DEADLINE;
 use qchat::wire::manifest::{Content, FileContent, Manifest, ManifestEntry, RelativePath};
-use qchat::wire::refusal::Refusal;
+use qchat::wire::refusal::{CloseCode, Refusal};
+use qchat::wire::rendezvous::Purpose;
 use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, PeerRequest};
 use rustix::fs::{CWD, FileType, Mode};
 
@@ -120,11 +125,15 @@ async fn a_folder_comes_over_equal() {
     let expected = tree(&folder);
     symlink("/etc", folder.join("link")).unwrap();
     rustix::fs::mknodat(CWD, folder.join("a/pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    fs::write(folder.join(OsStr::from_bytes(b"not \xff UTF-8")), "x").unwrap();
+    fs::create_dir(folder.join(OsStr::from_bytes(b"a/nor \xfe"))).unwrap();
     fs::set_permissions(folder.join("one"), fs::Permissions::from_mode(0o755)).unwrap();
 
     let rows = share(&alice, &folder).await;
     let skipped = rows.iter().filter(|row| matches!(row, Event::Skipped { .. })).count();
-    assert_eq!(skipped, 2, "{rows:?}");
+    assert_eq!(skipped, 4, "{rows:?}");
+    let is_unnamed = |row: &&Event| matches!(row, Event::Skipped { why, .. } if why == "its name is not UTF-8");
+    assert_eq!(rows.iter().filter(is_unnamed).count(), 2, "{rows:?}");
     let Some(Event::Shared { files: Some(11), size, .. }) = rows.last() else { panic!("{rows:?}") };
     let bytes = expected.values().flatten().map(|(bytes, _)| bytes.len() as u64).sum::<u64>();
     assert_eq!(*size, bytes);
@@ -161,7 +170,8 @@ async fn an_offered_folder_says_how_much_it_is_and_is_accepted_or_declined() {
     let directory = TestDirectory::start();
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let folder = photos(&alice);
-    let send = || Command::Send { to: name("bob"), path: folder.clone(), wait: true, filter: Default::default() };
+    let send =
+        || Command::Send { to: name("bob"), paths: vec![folder.clone()], wait: true, filter: Default::default() };
     let bob_accepts = async {
         let offered = bob.until(|event| match event {
             Event::Offer { id, files, .. } => Some((*id, *files)),
@@ -268,7 +278,7 @@ async fn members_of_a_folder_are_served_to_whom_it_is_for_and_links_lead_nowhere
     let directory = TestDirectory::start();
     let (alice, mut bob) = alice_and_bob(&directory).await;
     let folder = photos(&alice);
-    let send = Command::Send { to: name("bob"), path: folder.clone(), wait: false, filter: Default::default() };
+    let send = Command::Send { to: name("bob"), paths: vec![folder.clone()], wait: false, filter: Default::default() };
     alice.ask(send).await.unwrap();
     let carol = RawClient::registered(&directory, "carol", crate::world::ERRAND).await;
     alice.allow("carol").await;
@@ -292,12 +302,73 @@ async fn members_of_a_folder_are_served_to_whom_it_is_for_and_links_lead_nowhere
     assert!(bob.machine.downloads().join(".photos.qpart/tree/one").exists());
 }
 
+/// The path of a folder of so many files, each a group long: more than comes in a second through a limit of 4 MB/s.
+fn many(peer: &TestPeer) -> PathBuf {
+    let folder = peer.machine.downloads().with_file_name("photos");
+    let bytes = content(GROUP);
+    (0..64).for_each(|number| write(&folder, &[(&number.to_string(), bytes.clone())]));
+    folder
+}
+
+#[tokio::test]
+async fn small_files_move_to_a_direct_link_as_soon_as_there_is_one() {
+    let directory = TestDirectory::start();
+    let (mut alice, bob) = alice_and_bob(&directory).await;
+    let folder = many(&alice);
+    // Through the relay, until alice allows more.
+    let share = Command::Share { path: folder.clone(), hides_address: true, filter: Default::default() };
+    alice.ask(share).await.unwrap();
+    bob.handle.set_limit(Some(4_000_000)).unwrap();
+    let mut rows = bob.handle.run(get_command(&bob, Collision::Refuse, Executable::Never)).await;
+    let first = in_time(async {
+        loop {
+            match rows.recv().await.unwrap() {
+                Event::Progress { via: Some(via), .. } => return via.path,
+                Event::Received { .. } | Event::Failed { .. } => panic!("no file came under way"),
+                _ => {}
+            }
+        }
+    });
+    assert_eq!(first.await, PathKind::Relay);
+    alice.allow("bob").await;
+    bob.ask(Command::Connect { to: name("alice"), wait: true }).await.unwrap();
+    bob.handle.set_limit(None).unwrap();
+    let last = in_time(async {
+        loop {
+            match rows.recv().await.unwrap() {
+                Event::Received { path, via, .. } => return (path, via.unwrap().path),
+                Event::Failed { failure } => panic!("{failure}"),
+                _ => {}
+            }
+        }
+    });
+    let (path, last) = last.await;
+    assert_eq!(last, PathKind::Direct);
+    assert_same(&tree(&path), &tree(&folder));
+    // Nobody is told that bob has left when he goes on over another link.
+    let noted = alice.until(|event| match event {
+        Event::Note { text } => Some(Some(text.clone())),
+        Event::Sent { .. } => Some(None),
+        _ => None,
+    });
+    assert_eq!(noted.await, None);
+}
+
 /// Somebody who publishes a folder and serves what they like as its manifest and files.
 struct Mallory {
     client: RawClient,
     manifest: Vec<u8>,
     /// What is sent for each small file, in the order of the manifest.
     files: Vec<Vec<u8>>,
+    /// Whether they hang up, or say nothing, when they are told that the folder is complete.
+    at_the_end: AtTheEnd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtTheEnd {
+    Thanks,
+    HangsUp,
+    IsSilent,
 }
 
 impl Mallory {
@@ -312,7 +383,12 @@ impl Mallory {
             hides_address: false,
         };
         assert_eq!(client.ask(DirectoryRequest::Publish(entry)).await, Ok(DirectoryReply::Done));
-        Self { client, manifest, files: files.iter().map(|bytes| bytes.to_vec()).collect() }
+        Self {
+            client,
+            manifest,
+            files: files.iter().map(|bytes| bytes.to_vec()).collect(),
+            at_the_end: AtTheEnd::Thanks,
+        }
     }
 
     /// Takes dials and serves until it is dropped.
@@ -321,28 +397,38 @@ impl Mallory {
         loop {
             while let Some(connection) = open.clone() {
                 match connection.accept_stream().await {
-                    Ok(stream) => self.answer_peer(stream).await,
+                    Ok(stream) => self.answer_peer(stream, &connection).await,
                     Err(_) => open = None,
                 }
             }
             tokio::select! {
-                stream = self.client.connection.accept_stream() => self.answer_directory(stream.unwrap()).await,
+                stream = self.client.connection.accept_stream() => drop(self.take_push(stream.unwrap()).await),
                 connection = self.client.next_connection() => open = Some(connection),
             }
         }
     }
 
-    async fn answer_directory(&self, mut stream: Stream) {
-        let answer: PushAnswer = match stream.read_frame().await.unwrap() {
-            DirectoryPush::Dial(announced) => self.client.expect(announced),
-            _ => Ok(PushReply::Taken),
+    /// Expects the dial that the directory announces, and says what for; takes everything else.
+    async fn take_push(&self, mut stream: Stream) -> Option<Purpose> {
+        let (answer, purpose): (PushAnswer, _) = match stream.read_frame().await.unwrap() {
+            DirectoryPush::Dial(announced) => {
+                let purpose = announced.purpose;
+                (self.client.expect(announced), Some(purpose))
+            }
+            _ => (Ok(PushReply::Taken), None),
         };
         stream.write_frame(&answer).await.unwrap();
         stream.finish();
+        purpose
     }
 
-    async fn answer_peer(&self, mut stream: Stream) {
-        match stream.read_frame().await.unwrap() {
+    async fn answer_peer(&self, mut stream: Stream, connection: &Connection) {
+        let request = stream.read_frame().await.unwrap();
+        self.answer_request(request, stream, connection).await;
+    }
+
+    async fn answer_request(&self, request: PeerRequest, mut stream: Stream, connection: &Connection) {
+        match request {
             PeerRequest::Fetch(Fetch { part, .. }) => {
                 let size = FileSize::try_from(self.manifest.len() as u64).unwrap();
                 let answer: FetchAnswer = Ok(FetchReply { size });
@@ -356,6 +442,10 @@ impl Mallory {
                 // The other side may have hung up in the middle: that is what it should do.
                 drop(stream.write(bytes.into()).await);
             }
+            PeerRequest::Received { .. } if self.at_the_end == AtTheEnd::HangsUp => {
+                return connection.close(CloseCode::ShuttingDown);
+            }
+            PeerRequest::Received { .. } if self.at_the_end == AtTheEnd::IsSilent => std::future::pending().await,
             _ => stream.write_frame(&Ok::<(), Refusal>(())).await.unwrap(),
         }
         stream.finish();
@@ -447,4 +537,118 @@ async fn names_that_are_one_name_here_become_two_files() {
     let found = |name: &str| here[&Path::new("bait").join(name)].clone().unwrap().0;
     let names = ["A", "a", "x_y", "x_y (1)", "x_y (2)"];
     assert_eq!(names.map(found), [b"1", b"2", b"3", b"4", b"5"]);
+}
+
+#[tokio::test]
+async fn a_folder_is_here_although_its_giver_has_gone_or_says_nothing() {
+    let bytes = manifest(vec![entry("a", b"12345")]).to_bytes().unwrap();
+    for at_the_end in [AtTheEnd::HangsUp, AtTheEnd::IsSilent] {
+        let directory = TestDirectory::start();
+        let bob = TestPeer::join(&directory, "bob").await;
+        let mallory = Mallory::publishing(&directory, bytes.clone(), (1, 5), &[b"12345"]).await;
+        let mallory = Mallory { at_the_end, ..mallory };
+        let began = Instant::now();
+        let (path, _) = tokio::select! {
+            fetched = get(&bob, "mallory", "bait") => fetched.unwrap(),
+            never = mallory.serve() => match never {},
+        };
+        assert_eq!(fs::read(path.join("a")).unwrap(), b"12345", "{at_the_end:?}");
+        assert!(began.elapsed() < REQUEST_DEADLINE, "it was waited for a giver who {at_the_end:?}");
+    }
+}
+
+/// What alice may send in a second, while others are faster.
+const SLOW: u64 = 1 << 20;
+
+#[tokio::test]
+async fn a_folder_that_two_people_share_comes_from_both() {
+    let directory = TestDirectory::start();
+    let (mut alice, bob) = alice_and_bob(&directory).await;
+    let mut carol = TestPeer::join(&directory, "carol").await;
+    let files: Vec<String> = (0..2_000).map(|number| format!("many/{number:04}")).collect();
+    for owner in [&alice, &carol] {
+        let folder = owner.machine.file("one", b"").with_file_name("photos");
+        let files: Vec<(&str, Vec<u8>)> = files.iter().map(|path| (path.as_str(), content(2_048))).collect();
+        write(&folder, &files);
+        share(owner, &folder).await;
+    }
+    alice.ask(Command::SetLimit { bytes_per_second: Some(SLOW) }).await.unwrap();
+    let (path, _) = get(&bob, "alice", "photos").await.unwrap();
+    assert_same(&tree(&path), &tree(&carol.machine.file("one", b"").with_file_name("photos")));
+    for owner in [&mut alice, &mut carol] {
+        let sent = owner.until(|event| if let Event::Sent { files, .. } = event { Some(*files) } else { None });
+        assert_eq!(sent.await, Some(2_000));
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_ends_before_a_large_file_is_asked_for_again_for_the_folder_that_was_published() {
+    let directory = TestDirectory::start();
+    let bob = TestPeer::join(&directory, "bob").await;
+    let large = content(GROUP + 1);
+    let bytes = manifest(vec![entry("large", &large)]).to_bytes().unwrap();
+    let (published, member) = (digest_of(&bytes), digest_of(&large));
+    let mallory = Mallory::publishing(&directory, bytes, (1, large.len() as u64), &[]).await;
+    // She gives the manifest, and hangs up when she is asked for the file.
+    let hangs_up = async {
+        let mut purposes = Vec::new();
+        while purposes.len() < 2 {
+            tokio::select! {
+                stream = mallory.client.connection.accept_stream() => purposes.extend(mallory.take_push(stream.unwrap()).await),
+                connection = mallory.client.next_connection() => {
+                    while let Ok(mut stream) = connection.accept_stream().await {
+                        match stream.read_frame().await.unwrap() {
+                            PeerRequest::Fetch(Fetch { digest, .. }) if digest == member => connection.close(CloseCode::Done),
+                            request => mallory.answer_request(request, stream, &connection).await,
+                        }
+                    }
+                }
+            }
+        }
+        purposes
+    };
+    let purposes = tokio::select! {
+        purposes = in_time(hangs_up) => purposes,
+        fetched = get(&bob, "mallory", "bait") => panic!("it came to an end before: {fetched:?}"),
+    };
+    assert_eq!(purposes, [Purpose::Fetch { digest: published }; 2]);
+}
+
+#[tokio::test]
+async fn a_shared_folder_is_served_on_while_it_is_offered_and_after() {
+    let directory = TestDirectory::start();
+    let (alice, mut bob) = alice_and_bob(&directory).await;
+    let carol = TestPeer::join(&directory, "carol").await;
+    let folder = photos(&alice);
+    let expected = tree(&folder);
+    share(&alice, &folder).await;
+    let offer = Command::Send { to: name("bob"), paths: vec![folder], wait: false, filter: Default::default() };
+    alice.ask(offer).await.unwrap();
+    bob.until(|event| matches!(event, Event::Offer { .. }).then_some(())).await;
+    let (path, _) = get(&carol, "alice", "photos").await.unwrap();
+    assert_same(&tree(&path), &expected);
+    bob.ask(Command::Decline { offer: "photos".to_owned() }).await.unwrap();
+    let again = carol.get("alice", "photos", Collision::Rename).await.unwrap();
+    assert_same(&tree(&again.0), &expected);
+}
+
+#[tokio::test]
+async fn a_folder_that_lacks_a_file_is_not_waited_for() {
+    let directory = TestDirectory::start();
+    let (alice, bob) = alice_and_bob(&directory).await;
+    let folder = photos(&alice);
+    share(&alice, &folder).await;
+    let is_file = |path: &PathBuf| path.is_file();
+    let changed = tree(&folder).into_keys().map(|path| folder.join(path)).find(is_file).unwrap();
+    fs::write(changed, b"something else").unwrap();
+    let get = Command::Get {
+        source: Source::Named { owner: name("alice"), name: file_name("photos") },
+        folder: bob.machine.downloads(),
+        collision: Collision::Refuse,
+        executable: Executable::Never,
+        once: false,
+    };
+    let failure = in_time(bob.ask(get)).await.unwrap_err();
+    assert_eq!((failure.kind, failure.refusal), (FailureKind::Partial, Some(Refusal::FileChanged.number())));
+    assert!(!bob.machine.downloads().join("photos").exists());
 }

@@ -29,7 +29,7 @@ use qchat::wire::message::{Body, Delivery, Envelope, InnerMessage, ReceiptKind, 
 use qchat::wire::people::{Friend, FriendState};
 use qchat::wire::refusal::{CloseCode, Refusal};
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::world::{Machine, PASSWORD, Place, TestPeer, file_name, in_time, name};
@@ -44,6 +44,8 @@ pub(crate) struct Lies {
     pub(crate) friends: Vec<Friend>,
     pub(crate) befriended: FriendState,
     pub(crate) blocked: Vec<PeerName>,
+    /// Whoever allows something hears only after this that it is known.
+    pub(crate) allowing_waits: Option<oneshot::Receiver<()>>,
 }
 
 pub(crate) struct HostileDirectory {
@@ -68,6 +70,7 @@ impl HostileDirectory {
             friends: Vec::new(),
             befriended: FriendState::Asked,
             blocked: Vec::new(),
+            allowing_waits: None,
         };
         let lies = Arc::new(Mutex::new(lies));
         let (sessions, session) = watch::channel(None);
@@ -160,6 +163,12 @@ async fn serve(endpoint: Endpoint, lies: Arc<Mutex<Lies>>, sessions: watch::Send
 
 async fn answer(stream: &mut Stream, lies: &Mutex<Lies>) -> Option<()> {
     let request: DirectoryRequest = stream.read_frame().await.ok()?;
+    if let DirectoryRequest::Allow(_) = request {
+        let waits = lies.lock().unwrap().allowing_waits.take();
+        if let Some(waits) = waits {
+            waits.await.ok()?;
+        }
+    }
     let answer: DirectoryAnswer = Ok(reply(request, &mut lies.lock().unwrap()));
     stream.write_frame(&answer).await.ok()?;
     stream.finish();
@@ -290,7 +299,7 @@ async fn a_message_that_comes_back_twice_or_was_for_somebody_else_is_told_once()
 }
 
 /// Pins bob's key without verifying it.
-async fn pin(alice: &TestPeer) {
+pub(crate) async fn pin(alice: &TestPeer) {
     alice.ask(Command::Verify { name: name("bob"), mark: false }).await.unwrap();
 }
 
@@ -308,8 +317,10 @@ async fn after_verification_nothing_goes_to_a_false_key_until_it_is_accepted() {
     assert!(told_of_change(&mut alice).await, "it is told, and kept out");
 
     let path = alice.machine.file("plan", b"secret");
-    let send =
-        alice.ask(Command::Send { to: name("bob"), path, wait: false, filter: Default::default() }).await.unwrap_err();
+    let send = alice
+        .ask(Command::Send { to: name("bob"), paths: vec![path], wait: false, filter: Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(send.kind, FailureKind::Authentication);
     let source = Source::Named { owner: name("bob"), name: file_name("photo.jpg") };
     let get = Command::Get {

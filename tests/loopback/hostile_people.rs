@@ -1,5 +1,8 @@
 //! What a peer takes from a directory that lies about blocks and friendships, or forgets them.
 
+use std::pin::pin as pinned;
+use std::time::Duration;
+
 use qchat::clock::now_millis;
 use qchat::peer::event::Event;
 use qchat::peer::failure::FailureKind;
@@ -15,8 +18,9 @@ use qchat::wire::message::{Delivery, Receipt, ReceiptKind};
 use qchat::wire::people::{Friend, FriendAnswer, FriendState, Presence};
 use qchat::wire::refusal::Refusal;
 use qchat::wire::rendezvous::{DialAnnounced, Direct, Purpose};
+use tokio::sync::oneshot;
 
-use crate::hostile_directory::{HostileDirectory, new_key, said, try_to_say};
+use crate::hostile_directory::{HostileDirectory, new_key, pin, said, try_to_say};
 use crate::world::{TestPeer, file_name, in_time, name};
 
 /// Announces that somebody is about to connect, to talk.
@@ -146,7 +150,7 @@ async fn nothing_goes_to_somebody_who_is_blocked() {
     let source = Source::Named { owner: name("bob"), name: file_name("photo.jpg") };
     for command in [
         Command::Message { to: name("bob"), text: "hello".to_owned() },
-        Command::Send { to: name("bob"), path, wait: false, filter: Default::default() },
+        Command::Send { to: name("bob"), paths: vec![path], wait: false, filter: Default::default() },
         Command::Get {
             source,
             folder: alice.machine.downloads(),
@@ -308,7 +312,7 @@ async fn whoever_does_not_accept_messages_is_written_to_in_vain_and_at_once() {
     let path = alice.machine.file("plan", b"secret");
     for command in [
         Command::Message { to: name("bob"), text: "hello".to_owned() },
-        Command::Send { to: name("bob"), path, wait: false, filter: Default::default() },
+        Command::Send { to: name("bob"), paths: vec![path], wait: false, filter: Default::default() },
     ] {
         let failure = alice.ask(command.clone()).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::NotAccepted, "{command:?}: {failure}");
@@ -322,4 +326,33 @@ async fn whoever_does_not_accept_messages_is_written_to_in_vain_and_at_once() {
         other => panic!("{other:?} is no message"),
     };
     assert_eq!(rows.iter().map(reason).collect::<Vec<_>>(), [Some("bob does not accept messages from you".to_owned())]);
+}
+
+#[tokio::test]
+async fn whoever_was_just_allowed_may_dial_before_alice_hears_that_it_is_known() {
+    let bob = new_key();
+    let (directory, alice) = HostileDirectory::with_alice(&bob).await;
+    pin(&alice).await;
+    let (goes_on, waits) = oneshot::channel();
+    directory.lies.lock().unwrap().allowing_waits = Some(waits);
+    let allowing = alice.ask(Command::Allow { to: name("bob"), term: Term::Always });
+    let dialling = async {
+        in_time(async {
+            while directory.lies.lock().unwrap().allowing_waits.is_some() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let mut announced = pinned!(announces(&directory, "bob", bob.public()));
+        // An answer that does not wait for what alice is about to say comes at once.
+        let early = tokio::time::timeout(Duration::from_millis(300), announced.as_mut()).await;
+        goes_on.send(()).unwrap();
+        match early {
+            Ok(answer) => answer,
+            Err(_) => announced.await,
+        }
+    };
+    let (allowed, answer) = tokio::join!(allowing, dialling);
+    allowed.unwrap();
+    assert!(matches!(answer, Ok(PushReply::Candidates(Some(_)))), "{answer:?}");
 }

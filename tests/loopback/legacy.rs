@@ -112,13 +112,18 @@ async fn lists_say_who_uses_an_older_program() {
     carol.ask(Command::Broadcast { text: "dinner".to_owned() }).await.unwrap();
     alice.until(|event| matches!(event, Event::Announcement { legacy: true, .. }).then_some(())).await;
     let path = carol.machine.file("a picture", b"...");
-    carol.ask(Command::Send { to: name("alice"), path, wait: false, filter: Default::default() }).await.unwrap();
+    carol
+        .ask(Command::Send { to: name("alice"), paths: vec![path], wait: false, filter: Default::default() })
+        .await
+        .unwrap();
     alice.until(|event| matches!(event, Event::Offer { legacy: true, .. }).then_some(())).await;
     let offers = alice.ask(Command::Offers).await.unwrap();
     assert!(matches!(offers[..], [Event::Offer { legacy: true, .. }]), "{offers:?}");
     let path = alice.machine.file("an answer", b"!");
-    let offered =
-        alice.ask(Command::Send { to: name("carol"), path, wait: false, filter: Default::default() }).await.unwrap();
+    let offered = alice
+        .ask(Command::Send { to: name("carol"), paths: vec![path], wait: false, filter: Default::default() })
+        .await
+        .unwrap();
     assert!(matches!(offered[..], [Event::Legacy { .. }, .., Event::Offered { .. }]), "{offered:?}");
 }
 

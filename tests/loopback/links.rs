@@ -126,7 +126,7 @@ async fn who_was_dialled_fetches_over_the_same_link() {
     alice.allow("carol").await;
     let link = carol.client.dial("alice", alice.key()).await;
     // An answer over it says that it is in use.
-    let received = PeerRequest::Received { digest: carol.digest };
+    let received = PeerRequest::Received { digest: carol.digest, offer: None };
     let _no: ReceivedAnswer = in_time(link.request(&received)).await.unwrap();
     // Nobody answers what the directory pushes to carol: a dial would not be granted.
     let fetching = get(&alice, "for alice");

@@ -8,6 +8,7 @@ mod chunks;
 mod exclusive;
 mod files;
 mod folders;
+mod going_on;
 mod hostile;
 mod hostile_directory;
 mod hostile_people;

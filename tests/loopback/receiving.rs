@@ -19,6 +19,7 @@ use qchat::wire::codec;
 use qchat::wire::ids::FileDigest;
 use qchat::wire::refusal::Refusal;
 use qchat::wire::transfer::{Fetch, FetchAnswer, FetchPart, PeerRequest};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::sync::oneshot;
 
 use crate::chunks::{FILE_BYTES, GROUP, Lie, Owner};
@@ -218,10 +219,11 @@ async fn what_lies_in_the_place_of_a_part_file_is_named_and_left_alone() {
     let directory = TestDirectory::start();
     let (alice, bob) = (TestPeer::join(&directory, "alice").await, TestPeer::join(&directory, "bob").await);
     alice.share("bait", b"small").await;
-    let plants: [Deed; 3] = [
+    let plants: [Deed; 4] = [
         ("a link", |folder| symlink("victim", part(folder)).unwrap()),
         ("a second name", |folder| fs::hard_link(folder.join("victim"), part(folder)).unwrap()),
         ("a folder", |folder| fs::create_dir(part(folder)).unwrap()),
+        ("a pipe", |folder| mknodat(CWD, part(folder), FileType::Fifo, Mode::RWXU, 0).unwrap()),
     ];
     for (what, plant) in plants {
         let folder = tempfile::tempdir().unwrap();

@@ -101,7 +101,10 @@ async fn neither_the_directory_nor_the_network_sees_what_is_said() {
     let bobs = bob.stop().await;
     alice.say(&control, &format!("{secret} while you are away")).await;
     let path = alice.machine.file(&format!("{secret}.txt"), secret.as_bytes());
-    alice.ask(Command::Send { to: name(&control), path, wait: false, filter: Default::default() }).await.unwrap();
+    alice
+        .ask(Command::Send { to: name(&control), paths: vec![path], wait: false, filter: Default::default() })
+        .await
+        .unwrap();
 
     // Both wait in the mailbox now. The control shows that a search finds what is there.
     let data = directory.data();

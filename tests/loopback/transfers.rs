@@ -1,13 +1,17 @@
 //! Transfers that are listed, paused, ended and joined, that wait for somebody, and that nobody has to ask for.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use qchat::peer::event::Event;
 use qchat::peer::failure::{Failure, FailureKind};
 use qchat::peer::handle::{Command, Source};
 use qchat::peer::rows::{Direction, TransferRow, TransferState};
-use qchat::storage::partial_file::Collision;
+use qchat::storage::partial_file::{Collision, PartialFile};
+use qchat::storage::receive_folder::ReceiveFolder;
 use qchat::storage::receive_tree::Executable;
+use qchat::storage::safe_name::SafeName;
 use qchat::wire::people::FriendAnswer;
 use qchat::wire::refusal::Refusal;
 use tokio::sync::mpsc;
@@ -22,14 +26,14 @@ async fn alice_and_bob(directory: &TestDirectory) -> (TestPeer, TestPeer) {
     (TestPeer::join(directory, "alice").await, TestPeer::join(directory, "bob").await)
 }
 
+fn get(file: &str, folder: PathBuf, collision: Collision) -> Command {
+    let source = Source::Named { owner: name("alice"), name: file_name(file) };
+    Command::Get { source, folder, collision, executable: Executable::Never, once: false }
+}
+
 /// Begins to fetch a file of alice, and waits until bytes of it come.
 async fn getting(bob: &TestPeer, file: &str) -> mpsc::Receiver<Event> {
-    let source = Source::Named { owner: name("alice"), name: file_name(file) };
-    let folder = bob.machine.downloads();
-    let mut rows = bob
-        .handle
-        .run(Command::Get { source, folder, collision: Collision::Refuse, executable: Executable::Never, once: false })
-        .await;
+    let mut rows = bob.handle.run(get(file, bob.machine.downloads(), Collision::Refuse)).await;
     until(&mut rows, |row| matches!(row, Event::Progress { .. })).await;
     rows
 }
@@ -87,7 +91,10 @@ fn offered(event: &Event) -> Option<String> {
 
 async fn offer(alice: &TestPeer, file: &str, size: usize) {
     let path = alice.machine.file(file, &content(size));
-    alice.ask(Command::Send { to: name("bob"), path, wait: false, filter: Default::default() }).await.unwrap();
+    alice
+        .ask(Command::Send { to: name("bob"), paths: vec![path], wait: false, filter: Default::default() })
+        .await
+        .unwrap();
 }
 
 fn accept(bob: &TestPeer, offer: &str) -> Command {
@@ -178,6 +185,101 @@ async fn who_asks_for_what_is_coming_already_joins() {
         assert!(matches!(last, Some(Event::Received { .. })), "{last:?}");
     }
     assert_eq!(downloaded(&bob), ["large"]);
+}
+
+/// Writes a part into what bob receives into, as another program would.
+fn writing(bob: &TestPeer, file: &str, size: usize) -> PartialFile {
+    let folder = ReceiveFolder::open(&bob.machine.downloads()).unwrap();
+    let name = SafeName::from_remote(&file_name(file));
+    PartialFile::open(&folder, &name, size as u64, Collision::Refuse).unwrap()
+}
+
+fn waits(event: &Event) -> Option<String> {
+    match event {
+        Event::Transfer(row) if row.state == TransferState::Waiting => row.reason.clone(),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_another_program_receives_at_the_same_place_is_waited_for_and_not_removed() {
+    let directory = TestDirectory::start();
+    let (alice, mut bob) = alice_and_bob(&directory).await;
+    alice.share("file", &content(GROUP)).await;
+    let other = writing(&bob, "file", GROUP);
+    other.write_at(&content(GROUP), 0).unwrap();
+    let because = format!("another transfer is receiving {}", bob.machine.downloads().join("file").display());
+
+    let mut waiting = bob.handle.run(get("file", bob.machine.downloads(), Collision::Refuse)).await;
+    let row = until(&mut waiting, |row| waits(row).is_some()).await;
+    assert_eq!(waits(&row), Some(because.clone()));
+    let row = only(&bob).await;
+    assert_eq!((row.state, row.done, row.reason), (TransferState::Waiting, 0, Some(because.clone())));
+    bob.ask(Command::Cancel { which: which("file") }).await.unwrap();
+    assert_eq!(downloaded(&bob), [".file.qpart"]);
+
+    offer(&alice, "file", GROUP).await;
+    let id = bob.until(offered).await;
+    let mut taking = bob.handle.run(accept(&bob, &id)).await;
+    until(&mut taking, |row| waits(row) == Some(because.clone())).await;
+    alice.ask(Command::Cancel { which: id }).await.unwrap();
+    let (_, end) = ended(&mut taking).await;
+    assert_eq!(end.unwrap_err().refusal, Some(Refusal::Withdrawn.number()));
+    assert_eq!((transfers(&bob).await, downloaded(&bob)), (vec![], vec![which(".file.qpart")]));
+
+    let mut waiting = bob.handle.run(get("file", bob.machine.downloads(), Collision::Refuse)).await;
+    until(&mut waiting, |row| waits(row).is_some()).await;
+    let target = other.complete().unwrap();
+    let (path, resumed) = received(bob.ask(Command::Resume { which: which("") }).await.unwrap());
+    assert_eq!((path, resumed), (target, GROUP as u64), "what the other one has received counts");
+}
+
+#[tokio::test]
+async fn what_another_program_goes_on_with_outlives_a_cancel() {
+    let directory = TestDirectory::start();
+    let (alice, bob) = alice_and_bob(&directory).await;
+    alice.share("large", &content(LARGE)).await;
+    let _get = getting(&bob, "large").await;
+    let other = loop {
+        bob.ask(Command::Pause { which: which("large") }).await.unwrap();
+        let folder = ReceiveFolder::open(&bob.machine.downloads()).unwrap();
+        let name = SafeName::from_remote(&file_name("large"));
+        if let Ok(other) = PartialFile::open(&folder, &name, LARGE as u64, Collision::Refuse) {
+            break other;
+        }
+    };
+
+    let rows = bob.ask(Command::Cancel { which: which("large") }).await.unwrap();
+
+    let [Event::Transfer(row)] = &rows[..] else { panic!("{rows:?}") };
+    let part = bob.machine.downloads().join(".large.qpart");
+    let stays = format!("another transfer writes {}, which stays", part.display());
+    assert_eq!((row.state, row.reason.as_deref()), (TransferState::Cancelled, Some(&stays[..])));
+    other.write_at(b"a byte", 0).unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_is_one_by_each_path_and_what_takes_its_place_is_another() {
+    let directory = TestDirectory::start();
+    let (alice, bob) = alice_and_bob(&directory).await;
+    alice.share("large", &content(LARGE)).await;
+    let _get = getting(&bob, "large").await;
+    let downloads = bob.machine.downloads();
+    let (link, moved) = (downloads.with_extension("link"), downloads.with_extension("moved"));
+    symlink(&downloads, &link).unwrap();
+    let mut joined = bob.handle.run(get("large", link, Collision::Rename)).await;
+    until(&mut joined, |row| matches!(row, Event::Progress { .. })).await;
+    assert_eq!(only(&bob).await.state, TransferState::Running);
+    bob.ask(Command::Pause { which: which("") }).await.unwrap();
+
+    fs::rename(&downloads, &moved).unwrap();
+    fs::create_dir(&downloads).unwrap();
+    drop(writing(&bob, "large", LARGE));
+    let rows = bob.ask(Command::Cancel { which: which("") }).await.unwrap();
+
+    let [Event::Transfer(row)] = &rows[..] else { panic!("{rows:?}") };
+    assert!(row.reason.as_ref().is_some_and(|reason| reason.contains("another folder")), "{row:?}");
+    assert!(downloads.join(".large.qpart").exists() && moved.join(".large.qpart").exists());
 }
 
 #[tokio::test]

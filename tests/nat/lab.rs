@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::cable;
+use crate::cable::{self, Nature};
 use crate::namespaces::Namespace;
 use crate::routers::Kind;
 
@@ -178,7 +178,7 @@ fn connect(core: &Namespace, other: &Namespace, interface: &str, addresses: &str
     if delay.is_zero() {
         core.script(&format!("ip link add {interface} type veth peer name wan netns {}\n", other.name()));
     } else {
-        cable::lay([(core, interface), (other, "wan")], delay);
+        cable::lay([(core, interface), (other, "wan")], Nature::delay(delay));
     }
     core.script(&format!("ip link set {interface} up\n{addresses}"));
 }

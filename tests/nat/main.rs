@@ -7,13 +7,14 @@
 #![expect(clippy::print_stdout, reason = "a table is printed, and what a test measured")]
 
 #[macro_use]
-mod namespaces;
+mod inside;
 
 #[path = "../commands/program.rs"]
 #[expect(dead_code, reason = "the tests of the commands use the rest")]
 mod program;
 
 mod cable;
+mod cables;
 mod capture;
 mod cells;
 mod change;
@@ -22,6 +23,7 @@ mod families;
 mod four;
 mod gate;
 mod lab;
+mod namespaces;
 mod outage;
 mod pairs;
 mod people;

@@ -1,17 +1,14 @@
-//! Runs a test in namespaces of its own: the test binary starts itself again below `unshare`, as the first process there,
-//! so that its end is the end of everything it started, and nothing is left behind on this machine.
+//! Namespaces: those that a program is the first process of, so that its end is the end of everything it started and
+//! nothing is left behind on this machine; and in those, networks with a name each.
 
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::geteuid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-/// Set in the inner process.
-const INSIDE: &str = "NAT_LAB_INSIDE";
 
 /// The programs that the lab is made with, and the Debian packages that have them.
 const TOOLS: &[(&str, &str)] = &[
@@ -30,33 +27,11 @@ const REHEARSAL: &str = "mount -t tmpfs tmpfs /run && ip netns add rehearsal && 
 /// `ip netns` keeps its names in /run: ours lie in one that nobody else sees.
 const OWN_RUN: &str = "mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\"";
 
-/// Tests whose bodies run in namespaces of their own.
-macro_rules! lab_tests {
-    ($($(#[$attribute:meta])* $name:ident => $body:expr;)*) => {
-        $(
-            #[test]
-            $(#[$attribute])*
-            fn $name() {
-                $crate::namespaces::inside(concat!(module_path!(), "::", stringify!($name)), || $body);
-            }
-        )*
-    };
-}
-
-/// Runs the body of the test with this path in namespaces of its own.
-pub(crate) fn inside(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    require_the_tools();
-    require_namespaces();
-    let (_crate, test) = test.split_once("::").expect("a test is in a module");
-    let itself = std::env::current_exe().expect("the test binary has a path");
+/// A program as the first process of namespaces of its own; arguments can follow.
+pub(crate) fn command_inside(program: &Path) -> Command {
     let mut inner = unshare();
-    inner.args(["sh", "-c", OWN_RUN]).arg(itself);
-    inner.args([test, "--exact", "--nocapture", "--include-ignored"]).env(INSIDE, "1");
-    let status = inner.status().expect("unshare starts, as it just did");
-    assert!(status.success(), "the test failed in its namespaces: see above");
+    inner.args(["sh", "-c", OWN_RUN]).arg(program);
+    inner
 }
 
 /// Starts a command as the first process of namespaces of its own.
@@ -68,23 +43,22 @@ fn unshare() -> Command {
     command
 }
 
-fn require_the_tools() {
+/// Why this machine cannot make such namespaces, and what to do about it; `None` when it can.
+pub(crate) fn what_is_missing() -> Option<String> {
     let folders: Vec<PathBuf> = std::env::split_paths(&path_of_tools()).collect();
     let has = |tool: &str| folders.iter().any(|folder| folder.join(tool).is_file());
-    for (tool, package) in TOOLS {
-        assert!(has(tool), "{tool} is missing, with which the NAT lab is made: apt-get install {package}");
+    if let Some((tool, package)) = TOOLS.iter().find(|(tool, _)| !has(tool)) {
+        return Some(format!("{tool} is missing, with which networks are made: apt-get install {package}"));
     }
-}
-
-fn require_namespaces() {
     let rehearsal = unshare().args(["sh", "-c", REHEARSAL]).output().expect("unshare is there");
-    assert!(
-        rehearsal.status.success(),
-        "this machine does not let the NAT lab make network namespaces with nftables:\n{}\
-         run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, \
-         kernel.apparmor_restrict_unprivileged_userns=0); in a container: --privileged",
-        String::from_utf8_lossy(&rehearsal.stderr)
-    );
+    (!rehearsal.status.success()).then(|| {
+        format!(
+            "this machine does not let anybody make network namespaces with nftables ({}): run it as root, or allow user \
+             namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0); in a \
+             container: --privileged",
+            String::from_utf8_lossy(&rehearsal.stderr).trim()
+        )
+    })
 }
 
 /// Users other than root often do not have the folders of administration.

@@ -12,6 +12,7 @@ use crate::lines;
 use crate::peer::directory_link::DirectoryAddress;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::wire::ids::{InviteToken, PeerName};
+use crate::wire::refusal::Refusal;
 
 /// Asks and prints the rows.
 pub(super) async fn run(args: Admin, output: &Output) -> Result<(), Failure> {
@@ -34,6 +35,9 @@ pub(super) async fn run(args: Admin, output: &Output) -> Result<(), Failure> {
     while let Some(row) = lines::read::<AdminRow>(&mut stream).await.map_err(unreachable)? {
         match row {
             AdminRow::Done => return Ok(()),
+            AdminRow::Refused { refusal, .. } if refusal == Refusal::Offline.number() => {
+                return Err(Failure::new(FailureKind::Other, "nobody of that name has a session"));
+            }
             AdminRow::Refused { refusal, message } => {
                 return Err(Failure { refusal: Some(refusal), ..Failure::new(FailureKind::Other, message) });
             }

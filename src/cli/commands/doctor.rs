@@ -32,7 +32,7 @@ async fn check_all(args: args::Doctor, output: &Output) -> Result<(), Failure> {
         directory: &server.directory,
         pinned,
         account: user.as_ref().zip(identity.as_ref()),
-        network: Network { segmentation_offload: !args.no_gso },
+        network: Network { segmentation_offload: !args.no_gso, ..Network::default() },
     };
     doctor.examine(&mut |finding| show(output, &finding)).await.and(broken)
 }

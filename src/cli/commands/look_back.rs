@@ -152,7 +152,7 @@ impl Through {
             Self::Resident(socket, first) => {
                 let mut local = match first.take() {
                     Some(local) => local,
-                    None => LocalPeer::connect(socket).await?.ok_or_else(peer_stopped)?,
+                    None => LocalPeer::connect(socket).await?.ok_or_else(|| peer_stopped(false))?,
                 };
                 local.give(&command).await?;
                 while let Some(event) = local.next().await? {
@@ -162,6 +162,6 @@ impl Through {
                 }
             }
         }
-        Err(peer_stopped())
+        Err(peer_stopped(false))
     }
 }

@@ -28,7 +28,7 @@ use crate::cli::words::{self, Line, Place};
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::handle::{Command, PeerHandle};
-use crate::peer::rows::Direction;
+use crate::peer::rows::{TransferRow, TransferState};
 use crate::wire::ids::{MessageId, PeerName};
 
 /// Runs a peer until its user quits, its input ends, or a newer login takes over.
@@ -39,6 +39,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
         .map_err(|error| Failure::new(FailureKind::Other, format!("the current folder is gone: {error}")))?;
     let fingerprint = entrance::trusted_fingerprint(&settings, output).await?;
     let peer = entrance::log_in(&settings, fingerprint, Purpose::Resident, output).await?;
+    output.opens_prompt();
     let socket = LocalSocket::bind(settings.home.local_socket(fingerprint, &settings.user))?;
     let handle = peer.handle();
     let events = handle.events();
@@ -56,6 +57,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
         plain_lines(&mut input)
     };
     let (finished, stop) = oneshot::channel::<()>();
+    let (peer_ended, over) = oneshot::channel::<()>();
     let served = handle.clone();
     let face = Face {
         handle,
@@ -81,7 +83,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
     let faces = async move {
         // Dropped at the end, however it comes: that stops the peer.
         let _finished = finished;
-        let result = face.live(lines, events).await;
+        let result = face.live(lines, events, over).await;
         serving.shutdown().await;
         result
     };
@@ -98,7 +100,7 @@ pub(super) async fn run(args: args::Peer, output: &Arc<Output>) -> Result<(), Fa
             _ => Err(Failure::new(FailureKind::Other, "the peer stopped unexpectedly")),
         }
     };
-    let result = first_to_end(faces, ended).await;
+    let result = first_to_end(faces, ended, peer_ended).await;
     output.prompt_ended();
     if edits_lines && result.is_err() {
         output.line(""); // the error goes below the line that was being typed
@@ -117,11 +119,15 @@ async fn give_up_on_a_stuck_terminal() -> Result<(), Failure> {
 /// Longer than a peer takes to tell the others that it leaves.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
+/// How long it may take to show what a peer said that has ended.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+
 /// The faces end first when the user quits: then the peer stops in good order. The peer ends first when its session is
-/// over for good: then nobody need type any more.
+/// over for good: then nobody need type any more, and the faces show what it said last.
 async fn first_to_end(
     faces: impl Future<Output = Result<(), Failure>>,
     peer: impl Future<Output = Result<(), Failure>>,
+    peer_ended: oneshot::Sender<()>,
 ) -> Result<(), Failure> {
     let (mut faces, mut peer) = (Box::pin(faces), Box::pin(peer));
     tokio::select! {
@@ -129,7 +135,14 @@ async fn first_to_end(
             drop(faces);
             left.and(peer.await)
         }
-        ended = &mut peer => ended,
+        ended = &mut peer => {
+            drop(peer_ended);
+            // A terminal that takes no output does not hold up the end.
+            if tokio::time::timeout(LAST_WORDS_WITHIN, faces).await.is_err() {
+                tracing::debug!("not everything that the peer said last was shown");
+            }
+            ended
+        }
     }
 }
 
@@ -187,6 +200,7 @@ impl Face {
         mut self,
         mut lines: mpsc::Receiver<Typed>,
         mut events: broadcast::Receiver<Event>,
+        mut over: oneshot::Receiver<()>,
     ) -> Result<(), Failure> {
         self.show_waiting().await?;
         self.remind_of_offers().await?;
@@ -211,6 +225,7 @@ impl Face {
                 () = until(due) => self.tell_what_is_due(),
                 () = until(self.show_again_at) => self.show_what_was_kept().await?,
                 Some(_) = self.running.join_next() => {}
+                _ = &mut over => return self.show_all(events).await,
                 () = stop_signal() => return Err(Failure::new(FailureKind::Interrupted, "stopped")),
             }
         }
@@ -343,6 +358,11 @@ impl Face {
         if !self.running.is_empty() {
             self.output.talk("* what was unfinished has stopped; transfers go on when your peer runs again");
         }
+        self.show_all(events).await
+    }
+
+    /// Shows what was said until now.
+    async fn show_all(&mut self, mut events: broadcast::Receiver<Event>) -> Result<(), Failure> {
         while let Ok(event) = events.try_recv() {
             self.show(event).await?;
         }
@@ -374,6 +394,7 @@ impl Face {
                 | Command::Welcomes
                 | Command::History { .. }
         );
+        let follows = command.follows_a_transfer();
         let mut rows = self.handle.run(command).await;
         let (output, names) = (self.output.clone(), self.names.clone());
         self.running.spawn(async move {
@@ -384,9 +405,11 @@ impl Face {
                     // The fate of a message is an event of the peer, which shows it once.
                     Event::Stored { .. } | Event::Queued { .. } | Event::Delivered { .. } | Event::Read { .. } => {}
                     Event::NotSent { .. } => was_told = true,
-                    // What goes from here no more is an event of the peer too.
-                    Event::Transfer(row) if row.is_news && row.direction == Direction::Out => {}
+                    // What somebody stopped is an event of the peer too.
+                    Event::Transfer(row) if row.is_news && is_stopped(&row) => {}
                     Event::Legacy { name } => output.legacy(&name),
+                    // The line of the transfer has said it.
+                    Event::Failed { failure } if follows && !output.is_json() && was_left(&failure) => {}
                     Event::Failed { failure } if !was_told => output.failure(&failure),
                     Event::Done if lists && is_empty => output.talk("* nothing"),
                     Event::Done | Event::Failed { .. } => {}
@@ -519,6 +542,16 @@ async fn until(time: Option<Instant>) {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether a transfer stands still because somebody wants that.
+fn is_stopped(row: &TransferRow) -> bool {
+    matches!(row.state, TransferState::Paused | TransferState::Cancelled)
+}
+
+/// Whether a command has left a transfer that waits, or that somebody has stopped.
+fn was_left(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Partial | FailureKind::Interrupted)
 }
 
 /// The id of an event that is a message from somebody.

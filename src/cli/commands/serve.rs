@@ -68,7 +68,7 @@ pub(super) async fn run(args: Serve, output: &Output) -> Result<(), Failure> {
         retry_above: args.retry_above.unwrap_or(default.retry_above),
         new_accounts_per_hour: args.new_accounts_per_hour.unwrap_or(default.new_accounts_per_hour),
     };
-    let network = Network { segmentation_offload: !args.no_gso };
+    let network = Network { segmentation_offload: !args.no_gso, ..Network::default() };
     let (listen, certificate_folder) = (args.listen, args.cert);
     let settings = Settings { listen, certificate_folder, data: data.clone(), admission, limits, network, relay };
     let directory = Directory::start(settings).map_err(failure)?;

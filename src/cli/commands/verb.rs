@@ -1,5 +1,6 @@
 //! A one-shot verb: through the resident peer of this account when one runs on this machine, else as an errand.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +32,7 @@ pub(super) async fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
     let speed = speed(&verb);
     let (commands, login) = translate(verb)?;
     let settings = Settings::from_login(login)?.moving_at(speed);
-    let follows = commands.iter().any(follows_a_transfer);
+    let follows = commands.iter().any(Command::follows_a_transfer);
     let offers = commands.iter().any(|command| matches!(command, Command::Send { .. }));
     let is_left_to_a_peer = AtomicBool::new(false);
     tokio::select! {
@@ -56,6 +57,15 @@ fn stopped(follows: bool, offers: bool, is_left_to_a_peer: bool) -> Failure {
     Failure::new(FailureKind::Interrupted, text).hint(hint)
 }
 
+/// Refuses several paths of which two have one name: one would take the other's place.
+fn all_named_differently(paths: &[PathBuf]) -> Result<(), Failure> {
+    let mut names = BTreeSet::new();
+    let twice = paths.iter().filter_map(|path| path.file_name()).find(|name| !names.insert(*name));
+    let Some(name) = twice else { return Ok(()) };
+    let text = format!("two of them would be shared as {}: nothing was done", name.display());
+    Err(Failure::new(FailureKind::Usage, text).hint("rename one, or share the folder that they are in"))
+}
+
 /// Refuses several paths of which one is not there, before anything is done with the others.
 fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
     let missing = paths.iter().find(|path| path.symlink_metadata().is_err());
@@ -65,11 +75,6 @@ fn all_there(paths: &[PathBuf]) -> Result<(), Failure> {
         }
         None => Ok(()),
     }
-}
-
-/// Whether a command only watches what a resident peer does, when there is one.
-fn follows_a_transfer(command: &Command) -> bool {
-    matches!(command, Command::Get { .. } | Command::Accept { .. } | Command::Resume { .. })
 }
 
 /// The commands that a verb comes to, and who gives them.
@@ -83,8 +88,9 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         Verb::Shared(args) => (vec![Command::Shared], args.login),
         Verb::Share(args) => {
             all_there(&args.paths)?;
-            let hides_address = args.hide_address;
-            let filter = filter(args.left_out);
+            all_named_differently(&args.paths)?;
+            let hides_address = args.how.hide_address;
+            let filter = Filter::from(args.how.left_out);
             let share = |path| Ok(Command::Share { path: absolute(path)?, hides_address, filter: filter.clone() });
             (args.paths.into_iter().map(share).collect::<Result<_, Failure>>()?, args.login)
         }
@@ -92,10 +98,8 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         Verb::Msg(args) => (vec![Command::Message { to: args.name, text: text(&args.text)? }], args.login),
         Verb::Send(args) => {
             all_there(&args.paths)?;
-            let (to, filter) = (args.name, filter(args.left_out));
-            let send =
-                |path| Ok(Command::Send { to: to.clone(), path: absolute(path)?, wait: true, filter: filter.clone() });
-            (args.paths.into_iter().map(send).collect::<Result<_, Failure>>()?, args.login)
+            let paths = args.paths.into_iter().map(absolute).collect::<Result<_, Failure>>()?;
+            (vec![Command::Send { to: args.name, paths, wait: true, filter: args.left_out.into() }], args.login)
         }
         Verb::Get(args) => {
             let source = words::source(&args.source)?;
@@ -105,9 +109,8 @@ fn translate(verb: Verb) -> Result<(Vec<Command>, args::Login), Failure> {
         }
         Verb::Offers(args) => (vec![Command::Offers], args.login),
         Verb::Accept(args) => {
-            let folder = absolute(args.place.out.clone())?;
-            let (command, login) = args.command(folder)?;
-            (vec![command], login)
+            let folder = absolute(args.how.place.out.clone())?;
+            (vec![args.how.command(args.offer, folder)?], args.login)
         }
         Verb::Decline(args) => (vec![Command::Decline { offer: args.offer }], args.login),
         Verb::Transfers(args) => (vec![Command::Transfers], args.login),
@@ -156,10 +159,6 @@ fn speed(verb: &Verb) -> args::Speed {
         Verb::Send(args) => args.speed,
         _ => args::Speed { limit: None },
     }
-}
-
-fn filter(args::LeftOut { exclude, gitignore }: args::LeftOut) -> Filter {
-    Filter { exclude, gitignore }
 }
 
 fn shown(shown: Shown) -> Presence {
@@ -283,13 +282,14 @@ pub(super) async fn through_resident(
 ) -> Result<(), Failure> {
     let mut first = Some(first);
     for command in commands {
+        let follows = command.follows_a_transfer();
         let mut local = match first.take() {
             Some(local) => local,
-            None => LocalPeer::connect(socket).await?.ok_or_else(peer_stopped)?,
+            None => LocalPeer::connect(socket).await?.ok_or_else(|| peer_stopped(follows))?,
         };
         local.give(&command).await?;
         loop {
-            let event = local.next().await?.ok_or_else(peer_stopped)?;
+            let event = local.next().await?.ok_or_else(|| peer_stopped(follows))?;
             if let Some(end) = show(event, output) {
                 end?;
                 break;
@@ -299,9 +299,14 @@ pub(super) async fn through_resident(
     Ok(())
 }
 
-pub(super) fn peer_stopped() -> Failure {
+/// The failure of a verb whose peer stopped; `follows` says that it was fetching something.
+pub(super) fn peer_stopped(follows: bool) -> Failure {
+    if follows {
+        return Failure::new(FailureKind::Partial, "the running peer stopped before all was here")
+            .hint("what came is kept: the same command goes on from there, and so does your peer when it runs again");
+    }
     Failure::new(FailureKind::Other, "the running peer stopped before it had answered")
-        .hint("it may have done it all the same: `qchat history` shows what was sent")
+        .hint("it may have done it all the same: `history` shows what was sent")
 }
 
 async fn as_errand(commands: Vec<Command>, peer: Peer, output: &Output) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Params, Row, params};
 
 use super::sqlite::{column, malformed, one, parsed, refused};
-use super::{Page, StoreError};
+use super::{Page, StoreError, search};
 use crate::wire::catalog::{Cursor, Entry, EntryKind, Query, Scope};
 use crate::wire::ids::{FileDigest, FileName, FileSize, PeerName, UnixMillis};
 use crate::wire::limits::SHARES_PER_ACCOUNT_MAX;
@@ -65,11 +65,7 @@ pub(super) fn find(
     // No name and no owner is empty, so the first page begins after two empty texts.
     let (name, owner) = after.map_or(("", ""), |cursor| (cursor.name.as_str(), cursor.owner.as_str()));
     match query {
-        // lower() knows ASCII only, and instr() no wildcards: both are what the query means.
-        Query::Substring(pattern) => {
-            let matches = "instr(lower(name), lower(?4)) > 0";
-            page(sql, "share_by_name", matches, params![name, owner, asker, pattern.as_str()], limit)
-        }
+        Query::Substring(pattern) => search::find(sql, asker, pattern.as_str(), (name, owner), limit),
         Query::Exact { owner: of, name: exact } => {
             let matches = "name = ?4 AND owner = ?5";
             page(sql, "share_by_name", matches, params![name, owner, asker, exact.as_str(), of.as_str()], limit)
@@ -87,10 +83,10 @@ pub(super) fn find(
 }
 
 /// Reads matching entries in the order of an index, so that nothing is sorted and what lies behind the page not read.
-fn page(
+pub(super) fn page(
     sql: &Connection,
     index: &'static str,
-    matches: &'static str,
+    matches: &str,
     values: impl Params,
     limit: usize,
 ) -> Result<Page, StoreError> {

@@ -10,6 +10,7 @@ mod people;
 mod receipts;
 mod returned;
 mod schema;
+mod search;
 mod seen;
 mod shelf;
 

@@ -182,4 +182,33 @@ ALTER TABLE account ADD COLUMN legacy INTEGER NOT NULL DEFAULT 0 CHECK (legacy I
 -- Of a folder: how many files there are in it.
 ALTER TABLE share ADD COLUMN files INTEGER;
 ",
+    "
+-- Every three characters in a row of every name that is published, so that few entries are looked at for what few names
+-- have. The last two begin a term too: two characters follow that no name has.
+CREATE TABLE share_name (
+    number INTEGER PRIMARY KEY,
+    name   TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE VIRTUAL TABLE share_text USING fts5 (name, content = '', columnsize = 0, detail = none, tokenize = 'trigram');
+CREATE VIRTUAL TABLE share_term USING fts5vocab (share_text, row);
+-- What is deleted is overwritten here as well.
+INSERT INTO share_text (share_text, rank) VALUES ('secure-delete', 1);
+
+CREATE TRIGGER share_named AFTER INSERT ON share
+    WHEN NOT EXISTS (SELECT 1 FROM share_name WHERE name = new.name)
+BEGIN
+    INSERT INTO share_name (name) VALUES (new.name);
+    INSERT INTO share_text (rowid, name) SELECT number, name || char(2, 2) FROM share_name WHERE name = new.name;
+END;
+CREATE TRIGGER share_forgotten AFTER DELETE ON share
+    WHEN NOT EXISTS (SELECT 1 FROM share WHERE name = old.name)
+BEGIN
+    INSERT INTO share_text (share_text, rowid, name)
+        SELECT 'delete', number, name || char(2, 2) FROM share_name WHERE name = old.name;
+    DELETE FROM share_name WHERE name = old.name;
+END;
+
+INSERT INTO share_name (name) SELECT DISTINCT name FROM share;
+INSERT INTO share_text (rowid, name) SELECT number, name || char(2, 2) FROM share_name;
+",
 ];

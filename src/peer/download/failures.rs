@@ -6,7 +6,7 @@ use crate::peer::links::Link;
 use crate::protocol::rendezvous::Path;
 use crate::transport::connection::TransportError;
 use crate::wire::ids::PeerName;
-use crate::wire::refusal::CloseCode;
+use crate::wire::refusal::{CloseCode, Refusal};
 
 /// What to do about a transfer that stopped while it was relayed.
 const RELAYED_HINT: &str = "what arrived is kept: the same command goes on from there; \
@@ -39,6 +39,12 @@ pub(in crate::peer) fn is_gone(error: &TransportError, has_dialled: bool) -> boo
 /// Nobody is left to ask.
 pub(in crate::peer) fn no_source() -> Failure {
     Failure::new(FailureKind::Offline, "nobody who is online has this file")
+}
+
+/// Whether somebody says that there is nothing for us: it is not offered any more, or never was.
+pub(in crate::peer) fn has_nothing_for_us(failure: &Failure) -> bool {
+    let refusals = [Refusal::UnknownFile, Refusal::NotAccepted, Refusal::Withdrawn];
+    refusals.iter().any(|refusal| failure.refusal == Some(refusal.number()))
 }
 
 /// Why nothing more comes from a source over a link.

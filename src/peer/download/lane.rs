@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, SemaphorePermit};
 
+use super::What;
 use crate::peer::context::Context;
 use crate::peer::event::Event;
 use crate::peer::file_stream::{ChunkSource, Source, Stopped};
@@ -29,6 +30,8 @@ const ASK_AHEAD: Duration = Duration::from_millis(100);
 pub(super) struct Shared {
     pub(super) context: Arc<Context>,
     pub(super) digest: FileDigest,
+    /// For what links are asked for.
+    announced: FileDigest,
     pub(super) partial: Arc<PartialFile>,
     pub(super) tree: HashTree,
     pub(super) started: Instant,
@@ -60,6 +63,7 @@ impl State {
 impl Shared {
     pub(super) fn new(
         context: &Arc<Context>,
+        what: &What,
         partial: &Arc<PartialFile>,
         tree: HashTree,
         started: Instant,
@@ -68,7 +72,8 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             context: context.clone(),
-            digest: tree.digest(),
+            digest: what.digest,
+            announced: what.announced,
             partial: partial.clone(),
             tree,
             started,
@@ -142,8 +147,8 @@ impl Lane {
     }
 
     async fn ask<'a>(&'a self, run: Run, turn: SemaphorePermit<'a>) -> Result<Asked<'a>, Stopped> {
-        let Shared { context, digest, is_cancelled, .. } = &*self.shared;
-        let source = Source { context, link: &self.link, digest: *digest, is_cancelled };
+        let Shared { context, digest, announced, is_cancelled, .. } = &*self.shared;
+        let source = Source { context, link: &self.link, digest: *digest, announced: *announced, is_cancelled };
         let part = FetchPart::Groups { first: run.first, count: run.count };
         Ok(Asked { run, stream: ChunkSource::ask(source, part).await?, _turn: turn })
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::failures::no_source;
+use self::failures::{has_nothing_for_us, no_source};
 use self::sources::Transfer;
 use super::catalogue;
 use super::context::Context;
@@ -23,16 +23,22 @@ use super::event::Event;
 use super::failure::Failure;
 use super::links::InUse;
 use super::path::PathInfo;
+use super::peer_links;
 use crate::storage::partial_file::{Collision, PartialFile};
 use crate::storage::receive_folder::ReceiveFolder;
 use crate::storage::receive_tree::Executable;
 use crate::storage::safe_name::SafeName;
+use crate::storage::whole;
 use crate::wire::catalog::EntryKind;
-use crate::wire::ids::{FileDigest, FileName, PeerKey, PeerName};
+use crate::wire::ids::{FileDigest, FileName, MessageId, PeerKey, PeerName};
+use crate::wire::rendezvous::Purpose;
 use crate::wire::transfer::{PeerRequest, ReceivedAnswer};
 
 /// How long several sources are waited for that are told of the end: the file is there already.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// And a single one, who may wait for the answer to an offer.
+const ALONE_TOLD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Somebody who has a file, and the key that is talked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +60,10 @@ pub(super) struct Wanted {
     pub(super) digest: FileDigest,
     pub(super) kind: EntryKind,
     pub(super) into: Destination,
+    /// The offer that was accepted, when it is one.
+    pub(super) offer: Option<MessageId>,
+    /// Whether it was tried before: that may have been its end, and only the word of it is missing.
+    pub(super) may_be_whole: bool,
 }
 
 /// Where what is received goes, and how.
@@ -80,6 +90,8 @@ pub(super) struct What {
     /// At least one; the first is asked first.
     pub(super) sources: Vec<Provider>,
     pub(super) digest: FileDigest,
+    /// For what links to the sources are asked for: the file, or the folder that it is in.
+    pub(super) announced: FileDigest,
     pub(super) size: u64,
     /// What people call it.
     pub(super) name: FileName,
@@ -102,24 +114,29 @@ pub(super) struct Pulled {
 /// Fetches a file from those who have it; progress goes to `rows`. The last word is [`Event::Received`].
 pub(super) async fn fetch(context: &Arc<Context>, wanted: Wanted, rows: mpsc::Sender<Event>) -> Result<Event, Failure> {
     let started = Instant::now();
-    let Wanted { sources, others, name, size, digest, into, .. } = wanted;
+    if wanted.may_be_whole
+        && let Some(path) = find_whole(context, &wanted).await?
+    {
+        return received_earlier(context, &wanted, path, started).await;
+    }
+    let Wanted { sources, others, name, size, digest, into, offer, .. } = wanted;
     let Destination { folder, collision, .. } = into;
     let begin = {
         let name = SafeName::from_remote(&name);
         async move { PartialFile::open(&ReceiveFolder::open(&folder)?, &name, size, collision) }
     };
     let partial = context.on_transfer_thread(begin).await??;
-    let what = What { sources, digest, size, name };
+    let what = What { sources, digest, announced: digest, size, name };
     let transfer = Transfer::new(context, &what, partial, &rows, started);
     let pulled = match others {
         Others::Ask => transfer.run(catalogue::owners(context, digest)).await,
         Others::Unasked => transfer.run(async { Vec::new() }).await,
     };
     let Pulled { partial, resumed, first, via, givers } = pulled?;
-    let path = context.on_transfer_thread(async move { partial.complete() }).await??;
+    let path = context.beside_transfers(move || partial.complete()).await??;
     // Those who gave bytes are named before those who were asked.
     let from = givers.first().map(|link| link.name.clone()).or_else(|| what.sources.first().map(|it| it.name.clone()));
-    tell_givers(givers, digest).await;
+    tell_givers(givers, digest, offer).await;
     let (first_byte, first_path) = first.unzip();
     Ok(Event::Received {
         from: from.ok_or_else(no_source)?,
@@ -132,6 +149,52 @@ pub(super) async fn fetch(context: &Arc<Context>, wanted: Wanted, rows: mpsc::Se
         millis: millis(started.elapsed()),
         first_byte_us: first_byte.map(|after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX)),
         first_via: first_path,
+        via: Some(via),
+    })
+}
+
+/// Looks whether an earlier run has received the file to its end.
+async fn find_whole(context: &Context, wanted: &Wanted) -> Result<Option<PathBuf>, Failure> {
+    let Wanted { name, size, digest, into: Destination { folder, collision, .. }, .. } = wanted.clone();
+    let look = move || {
+        let folder = ReceiveFolder::open(&folder)?;
+        whole::find_file(&folder, &SafeName::from_remote(&name), size, digest, collision)
+    };
+    Ok(context.beside_transfers(look).await??)
+}
+
+/// Ends a transfer that an earlier run has brought to its end without a word: the giver is told, unless they know of
+/// nothing to tell them.
+pub(super) async fn received_earlier(
+    context: &Context,
+    wanted: &Wanted,
+    path: PathBuf,
+    started: Instant,
+) -> Result<Event, Failure> {
+    let mut link = Err(no_source());
+    for source in &wanted.sources {
+        let purpose = Purpose::Fetch { digest: wanted.digest };
+        link = peer_links::open(context, &source.name, source.key, purpose).await.map(|(link, _)| Some(link));
+        if link.is_ok() {
+            break;
+        }
+    }
+    let link = link.or_else(|failure| if has_nothing_for_us(&failure) { Ok(None) } else { Err(failure) })?;
+    let giver =
+        link.as_ref().map(|link| link.name.clone()).or_else(|| wanted.sources.first().map(|it| it.name.clone()));
+    let via = link.as_ref().map(|link| link.path_info());
+    tell_givers(link.into_iter().collect(), wanted.digest, wanted.offer).await;
+    Ok(Event::Received {
+        from: giver.ok_or_else(no_source)?,
+        name: wanted.name.clone(),
+        path,
+        size: wanted.size,
+        digest: wanted.digest,
+        files: wanted.kind.files(),
+        resumed: wanted.size,
+        millis: millis(started.elapsed()),
+        first_byte_us: None,
+        first_via: None,
         via,
     })
 }
@@ -148,21 +211,20 @@ pub(super) async fn pull(
 }
 
 /// Tells everybody who gave bytes that the file is complete and on disk.
-pub(super) async fn tell_givers(givers: Vec<InUse>, digest: FileDigest) {
-    let are_several = givers.len() > 1;
+pub(super) async fn tell_givers(givers: Vec<InUse>, digest: FileDigest, offer: Option<MessageId>) {
+    let within = if givers.len() > 1 { TOLD_WITHIN } else { ALONE_TOLD_WITHIN };
     let mut telling = JoinSet::new();
     for link in givers {
         telling.spawn(async move {
-            let told: Result<ReceivedAnswer, _> = link.connection.request(&PeerRequest::Received { digest }).await;
+            let told: Result<ReceivedAnswer, _> =
+                link.connection.request(&PeerRequest::Received { digest, offer }).await;
             if !matches!(told, Ok(Ok(()))) {
                 tracing::info!(from = %link.name, ?told, "the sender could not be told that the file is complete");
             }
         });
     }
     let all = async { while telling.join_next().await.is_some() {} };
-    if !are_several {
-        all.await;
-    } else if tokio::time::timeout(TOLD_WITHIN, all).await.is_err() {
+    if tokio::time::timeout(within, all).await.is_err() {
         tracing::info!("not every source could be told that the file is complete");
     }
 }

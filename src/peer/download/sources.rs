@@ -10,7 +10,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use super::failures::{failure_over, is_gone, no_source};
 use super::lane::{Lane, Shared, State, receive_tree};
 use super::{Provider, Pulled, What};
-use crate::peer::context::Context;
+use crate::peer::context::{CancelsWhenDropped, Context};
 use crate::peer::event::Event;
 use crate::peer::failure::{Failure, FailureKind};
 use crate::peer::file_stream::{ChunkSource, Source, Stopped};
@@ -36,13 +36,12 @@ use crate::seal::digest::HashTree;
 use crate::seal::random::{self, OsRandom};
 use crate::storage::partial_file::PartialFile;
 use crate::transport::connection::TransportError;
-use crate::wire::ids::FileDigest;
 use crate::wire::limits::SOURCES_PER_FILE_MAX;
 use crate::wire::refusal::Refusal;
 use crate::wire::rendezvous::Purpose;
 use crate::wire::transfer::{FetchPart, GROUP_BYTES, group_bytes, group_count, tree_bytes};
 
-/// How often is looked whether a source has a better link.
+/// How often is looked whether a source may be called again, and whether its best link is still the best.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A second source is asked for the hash tree when the first has not given it within this.
@@ -133,17 +132,9 @@ struct Dialled {
     link: Result<(InUse, bool), Failure>,
 }
 
-/// Notes that nobody wants the rest: dropped before the streams are, whether the transfer failed or was cancelled.
-struct CancelsWhenDropped(Arc<AtomicBool>);
-
-impl Drop for CancelsWhenDropped {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A file on its way into its part file.
 pub(super) struct Transfer<'a> {
+    /// Dropped before the streams are, whether the transfer failed or was cancelled.
     is_cancelled: CancelsWhenDropped,
     context: &'a Arc<Context>,
     what: &'a What,
@@ -170,7 +161,7 @@ impl<'a> Transfer<'a> {
         started: Instant,
     ) -> Self {
         Self {
-            is_cancelled: CancelsWhenDropped(Arc::default()),
+            is_cancelled: CancelsWhenDropped::default(),
             context,
             what,
             partial: Arc::new(partial),
@@ -222,6 +213,7 @@ impl<'a> Transfer<'a> {
     async fn move_all(&mut self, others: impl Future<Output = Vec<Provider>>) -> Result<(), Failure> {
         let mut others = pin!(others);
         let mut all_are_known = false;
+        let mut links = self.context.links.additions();
         let mut look_again = tokio::time::interval(LOOK_AGAIN);
         look_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -243,6 +235,7 @@ impl<'a> Transfer<'a> {
                         return Ok(());
                     }
                 }
+                Ok(()) = links.changed() => {}
                 _ = look_again.tick() => {}
             }
         }
@@ -292,7 +285,7 @@ impl<'a> Transfer<'a> {
             Some(_) | None => {
                 source.is_dialling = true;
                 let (context, Provider { name, key }) = (self.context.clone(), source.provider.clone());
-                let purpose = Purpose::Fetch { digest: self.what.digest };
+                let purpose = Purpose::Fetch { digest: self.what.announced };
                 self.dials.spawn(async move {
                     Dialled { number, link: peer_links::open(&context, &name, key, purpose).await }
                 });
@@ -335,9 +328,10 @@ impl<'a> Transfer<'a> {
         (source.is_asked_for_tree, source.jobs) = (true, source.jobs + 1);
         self.stage = Stage::Tree(Some(Instant::now()));
         let (context, is_cancelled) = (self.context.clone(), self.is_cancelled.0.clone());
-        let (digest, size) = (self.what.digest, self.what.size);
+        let What { digest, announced, size, .. } = *self.what;
         let work = async move {
-            let fetched = fetch_tree(&context, &link, &is_cancelled, digest, size).await;
+            let source = Source { context: &context, link: &link, digest, announced, is_cancelled: &is_cancelled };
+            let fetched = fetch_tree(source, size).await;
             Ended::Tree(number, link, fetched)
         };
         self.jobs.spawn_on(work, &self.context.transfers);
@@ -403,14 +397,18 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Looks what an earlier transfer has left.
+    /// Looks what an earlier transfer has left: beside the transfer thread, where others move meanwhile.
     fn check(&mut self, link: InUse, tree: HashTree) {
         self.stage = Stage::Checking;
         let (partial, name, tell) = (self.partial.clone(), self.what.name.clone(), self.teller());
-        let work = async move {
+        let is_cancelled = self.is_cancelled.0.clone();
+        let work = move || {
             let mut progress = Progress::new(Activity::Checking, name.as_str(), None, tree.size(), tell);
             let mut groups = Groups::none_of(group_count(tree.size()));
-            let here = partial.groups_here(&tree, &mut |done| progress.reach(done, || None));
+            let here = partial.groups_here(&tree, &mut |done| {
+                progress.reach(done, || None);
+                !is_cancelled.load(Ordering::Relaxed)
+            });
             let groups = here.map_err(Failure::from).map(|here| {
                 here.into_iter().for_each(|group| groups.mark(group));
                 groups
@@ -418,7 +416,7 @@ impl<'a> Transfer<'a> {
             drop((partial, progress));
             Ended::Checked(link, tree, groups)
         };
-        self.jobs.spawn_on(work, &self.context.transfers);
+        self.jobs.spawn_blocking_on(work, &self.context.transfers);
     }
 
     fn begin_moving(&mut self, tree: HashTree, here: Groups) {
@@ -431,7 +429,8 @@ impl<'a> Transfer<'a> {
             progress.begin(self.resumed);
         }
         let state = State::new(Pull::new(here, true), self.resumed, progress);
-        let shared = Shared::new(self.context, &self.partial, tree, self.started, &self.is_cancelled.0, state);
+        let shared =
+            Shared::new(self.context, self.what, &self.partial, tree, self.started, &self.is_cancelled.0, state);
         self.stage = Stage::Moving(shared);
     }
 
@@ -537,21 +536,14 @@ impl<'a> Transfer<'a> {
 }
 
 /// Fetches the hashes of all groups and proves them against the file's digest. There are none of a file of one group.
-async fn fetch_tree(
-    context: &Context,
-    link: &InUse,
-    is_cancelled: &AtomicBool,
-    digest: FileDigest,
-    size: u64,
-) -> Result<HashTree, Stopped> {
+async fn fetch_tree(source: Source<'_>, size: u64) -> Result<HashTree, Stopped> {
     if tree_bytes(size) == 0 {
-        return HashTree::from_bytes(size, &[], &digest).map_err(|_| Stopped::WrongBytes);
+        return HashTree::from_bytes(size, &[], &source.digest).map_err(|_| Stopped::WrongBytes);
     }
-    let _turn = link.fetches.acquire().await;
-    let source = Source { context, link, digest, is_cancelled };
+    let _turn = source.link.fetches.acquire().await;
     let (mut stream, size_there) = ChunkSource::open(source, FetchPart::Tree).await?;
     if size_there != size {
         return Err(Stopped::WrongBytes);
     }
-    receive_tree(&mut stream, size, &digest).await
+    receive_tree(&mut stream, size, &source.digest).await
 }

@@ -215,8 +215,9 @@ impl Pull {
     /// Whether one stream more over a link would carry more: every one there is held up by its window.
     #[must_use]
     pub fn wants_another_stream(&self, link: LinkNumber, round_trip: Duration, now: Duration) -> bool {
-        // Two thirds of a window in each round trip: nothing else slows it down.
-        let held_up = (round_trip / WINDOW_GROUPS).saturating_mul(3) / 2;
+        // A third of a window in each round trip: where packets are lost, each window waits for one of them for a round trip
+        // or two, and nothing else slows it down.
+        let held_up = (round_trip / WINDOW_GROUPS).saturating_mul(3);
         let mut lanes = self.lanes.values().filter(|lane| lane.link == link).peekable();
         round_trip >= LONG_ROUND_TRIP
             && (1..STREAMS_PER_LINK_MAX).contains(&self.lanes_over(link))

@@ -64,7 +64,7 @@ impl Door {
     /// Binds it.
     pub(super) fn bind(address: SocketAddr) -> Result<Self, Failure> {
         // Answers are single datagrams: there is nothing to segment.
-        let bound = BatchSocket::bind(address, Network { segmentation_offload: false });
+        let bound = BatchSocket::bind(address, Network { segmentation_offload: false, ..Network::default() });
         let with_address = bound.and_then(|socket| Ok((socket.local_address()?, socket)));
         let (address, socket) = with_address.map_err(|error| taken(Dialect::S2, address, &error))?;
         Ok(Self { address, socket })
