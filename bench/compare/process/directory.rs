@@ -11,10 +11,9 @@ use qchat::wire::ids::DirectoryFingerprint;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::kept::{self, Lines};
+use super::measured::TICKS_PER_SECOND;
 
-/// What Linux counts a program's processor time in, on every machine it has run on for decades.
-const TICKS_PER_SECOND: f64 = 100.0;
+use super::kept::{self, Lines};
 
 /// Where a directory is, and which one it is.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ use super::kept::{Lines, after};
 pub(crate) const MEASURE: &str = "measure-program";
 
 /// What Linux counts a program's processor time in, on every machine it has run on for decades.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub(super) const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A program that is not done by then is ended: the slowest side with the largest file takes a tenth of it.
 const ENDS_WITHIN: Duration = Duration::from_secs(300);
