@@ -155,15 +155,14 @@ impl Settings {
             None => data_folder("qchat")?,
         };
         let home = Home::at(root);
-        check_known_servers(home.root())?;
+        check_known_servers(&home.pins())?;
         Ok(home)
     }
 }
 
 /// Refuses what cannot be read to its end in the place of the file of trusted directories, such as a pipe.
-fn check_known_servers(root: &Path) -> Result<(), Failure> {
-    let path = root.join("known_servers");
-    match std::fs::metadata(&path) {
+fn check_known_servers(path: &Path) -> Result<(), Failure> {
+    match std::fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
             Err(Failure::new(FailureKind::Disk, format!("{} is no plain file", path.display()))
                 .hint("move it away: directories are asked about again then"))

@@ -168,7 +168,9 @@ impl Home {
         }
     }
 
-    fn pins(&self) -> PathBuf {
+    /// The file of the directories that are trusted.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
         self.root.join("known_servers")
     }
 }
