@@ -9,10 +9,11 @@ pub mod wire;
 pub mod protocol;
 pub mod seal;
 
-// The network, the clock, the disk.
+// The network, the clock, the disk, the processor.
 pub mod clock;
 pub mod database;
 pub mod lines;
+mod one_thread;
 pub mod storage;
 pub mod transport;
 

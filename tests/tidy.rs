@@ -18,15 +18,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("database", &[]),
     ("lines", &[]),
+    ("one_thread", &[]),
     ("clock", &["wire"]),
     ("seal", &["wire"]),
     ("protocol", &["wire"]),
     ("transport", &["wire", "seal"]),
     ("storage", &["wire", "seal", "protocol", "database", "clock"]),
     ("directory", &["wire", "seal", "protocol", "transport", "database", "lines", "clock"]),
-    ("peer", &["wire", "seal", "protocol", "transport", "storage", "database", "clock"]),
+    ("peer", &["wire", "seal", "protocol", "transport", "storage", "database", "clock", "one_thread"]),
     ("compat", &["wire", "seal", "protocol", "transport", "storage", "peer", "database", "clock"]),
-    ("cli", &["wire", "seal", "transport", "storage", "directory", "peer", "compat", "lines", "clock"]),
+    ("cli", &["wire", "seal", "transport", "storage", "directory", "peer", "compat", "lines", "clock", "one_thread"]),
     ("main", &["cli"]),
 ];
 

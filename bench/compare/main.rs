@@ -28,6 +28,7 @@ use clap::Parser;
 use tokio::runtime::Runtime;
 
 use figures::Machine;
+use files::unframed::{self, Threads};
 use process::measured;
 use report::{CannotRun, Report};
 
@@ -159,10 +160,12 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         [measured::MEASURE, program @ ..] => measured::stand_between(program),
-        [files::unframed::SEND, file] => files::unframed::send(Path::new(file)).map(|()| true),
-        [files::unframed::RECEIVE, address, target] => {
-            files::unframed::receive(address, Path::new(target)).map(|()| true)
+        [unframed::SEND, threads, file] => {
+            Threads::parse(threads).and_then(|threads| unframed::send(threads, Path::new(file))).map(|()| true)
         }
+        [unframed::RECEIVE, threads, address, target] => Threads::parse(threads)
+            .and_then(|threads| unframed::receive(threads, address, Path::new(target)))
+            .map(|()| true),
         [links::INSIDE, settings] => far::tell(settings, links::find).map(|()| true),
         [chat_under_load::INSIDE, settings] => far::tell(settings, chat_under_load::find).map(|()| true),
         [control::bare::SERVE, answer_bytes] => control::bare::serve(answer_bytes).map(|()| true),

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
-use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -19,6 +18,7 @@ use super::outbox::Enqueue;
 use super::transfer_steps::Ask;
 use super::transfers::Transfers;
 use super::{commands, exclusive, inbox, outbox, peer_links, receipts, rendezvous, transfer_keeper};
+use crate::one_thread::OneThread;
 use crate::storage::profile::Profile;
 use crate::transport::tuning::Network;
 use crate::transport::verify::AnnouncedDials;
@@ -40,7 +40,8 @@ pub struct Peer {
     outbox: mpsc::Receiver<Enqueue>,
     work: mpsc::Receiver<Work>,
     asks: mpsc::Receiver<Ask>,
-    transfers: TransferThread,
+    /// Reads, hashes and writes files. Blocking there stalls nothing but other transfers.
+    transfers: OneThread,
 }
 
 impl Peer {
@@ -64,7 +65,9 @@ impl Peer {
         )
         .await
         .map_err(LoginFailure::Failed)?;
-        let transfers = TransferThread::start().map_err(LoginFailure::Failed)?;
+        let transfers = OneThread::start("transfer").map_err(|error| {
+            LoginFailure::Failed(Failure::new(FailureKind::Other, format!("cannot start the transfer thread: {error}")))
+        })?;
         let (traffic, asks) = Transfers::new();
         let blocks = Blocks::load(profile.database()).await.map_err(|error| LoginFailure::Failed(error.into()))?;
         let (outbox, outbox_requests) = mpsc::channel(COMMANDS_MAX);
@@ -82,7 +85,7 @@ impl Peer {
             meetings: Default::default(),
             observations: Default::default(),
             traffic,
-            transfers: transfers.handle(),
+            transfers: transfers.handle().clone(),
             uploads: Semaphore::new(UPLOADS_MAX),
             limits: Default::default(),
             key_requests: Mutex::default(),
@@ -173,35 +176,6 @@ async fn serve_commands(context: Arc<Context>, mut commands: mpsc::Receiver<Aske
                 None => std::future::pending().await,
             },
             Some(_) = running.join_next() => {}
-        }
-    }
-}
-
-/// One thread for file streams. Blocking reads and writes there cost least, and stall nothing but other transfers.
-#[derive(Debug)]
-struct TransferThread(Option<Runtime>);
-
-impl TransferThread {
-    fn start() -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("transfer")
-            .enable_time()
-            .build()
-            .map_err(|error| Failure::new(FailureKind::Other, format!("cannot start the transfer thread: {error}")))?;
-        Ok(Self(Some(runtime)))
-    }
-
-    fn handle(&self) -> Handle {
-        self.0.as_ref().expect("the runtime is taken only when this is dropped").handle().clone()
-    }
-}
-
-impl Drop for TransferThread {
-    /// Waits for nothing: tokio panics when a runtime that waits is dropped by an async task, as a peer may be.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
         }
     }
 }

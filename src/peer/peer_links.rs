@@ -200,7 +200,7 @@ impl Drop for Registered<'_> {
     }
 }
 
-/// Answers one stream. File bytes move on the transfer thread, and everything else goes past them.
+/// Answers one stream.
 async fn answer(context: Arc<Context>, link: InUse, mut stream: Stream) {
     let Ok(Ok(request)) = tokio::time::timeout(REQUEST_DEADLINE, read_request(&mut stream)).await else {
         return stream.abort(CloseCode::BadFrame);
@@ -223,12 +223,7 @@ async fn answer(context: Arc<Context>, link: InUse, mut stream: Stream) {
     match request {
         // Said twice: it is in use already.
         PeerRequest::Nominate => stream.answer(&ReceivedAnswer::Ok(())).await,
-        PeerRequest::Fetch(fetch) => {
-            let work = upload::answer_fetch(context.clone(), link, fetch, stream);
-            if let Err(failure) = context.on_transfer_thread(work).await {
-                tracing::debug!(%failure, "a file stream was left");
-            }
-        }
+        PeerRequest::Fetch(fetch) => upload::answer_fetch(context, link, fetch, stream).await,
         PeerRequest::Received { digest, offer } => {
             upload::answer_received(&context, &link, (digest, offer), stream).await
         }

@@ -2,16 +2,18 @@
 //! kept from sharing.
 
 use std::future::Future;
-use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::context::Context;
 use super::event::Event;
+use super::folders;
 use super::links::{InUse, Link};
 use super::progress::Progress;
+use super::read_ahead::{Batch, ReadAhead, Unreadable};
 use super::rows::Activity;
 use super::uploads::Serving;
-use super::{folder_upload, folders};
 use crate::database::DatabaseError;
 use crate::storage::folder_shares;
 use crate::storage::shares::{self, Audience, ServedFile, ShareError, SharedFile};
@@ -22,11 +24,9 @@ use crate::wire::codec;
 use crate::wire::ids::{FileDigest, MessageId};
 use crate::wire::limits::{READER_DEADLINE, UPLOADS_MAX};
 use crate::wire::refusal::{CloseCode, Refusal};
-use crate::wire::transfer::{
-    Fetch, FetchAnswer, FetchPart, FetchReply, GROUP_BYTES, ReceivedAnswer, group_bytes, group_count,
-};
+use crate::wire::transfer::{Fetch, FetchAnswer, FetchPart, FetchReply, ReceivedAnswer, group_count};
 
-/// Answers a fetch: on the transfer thread.
+/// Answers a fetch, where QUIC's work on the connection is done; the disk is read on the transfer thread.
 pub(super) async fn answer_fetch(context: Arc<Context>, link: InUse, fetch: Fetch, mut stream: Stream) {
     match serve(&context, &link, fetch, &mut stream).await {
         Ok(()) => stream.wait_sent().await,
@@ -51,7 +51,7 @@ pub(super) async fn answer_received(
     stream.answer(&answer).await;
 }
 
-async fn serve(context: &Context, asker: &Link, fetch: Fetch, stream: &mut Stream) -> Result<(), TransportError> {
+async fn serve(context: &Arc<Context>, asker: &Link, fetch: Fetch, stream: &mut Stream) -> Result<(), TransportError> {
     let Ok(_permit) = context.uploads.try_acquire() else {
         return refuse(stream, Refusal::TooManyTransfers).await;
     };
@@ -68,16 +68,21 @@ async fn serve(context: &Context, asker: &Link, fetch: Fetch, stream: &mut Strea
     let answer: FetchAnswer = Ok(FetchReply { size: share.file.size });
     stream.write_frame(&answer).await?;
     stream.yield_to_control();
-    match fetch.part {
-        FetchPart::Tree => send_bytes(stream, &share.file.tree).await?,
+    let batches = match fetch.part {
+        FetchPart::Tree => {
+            send_bytes(stream, &share.file.tree).await?;
+            None
+        }
         FetchPart::Files { first, count } => {
-            let Some(folder) = &share.folder else { return refuse(stream, Refusal::BadRange).await };
-            folder_upload::send_files(context, asker, &serving, &share, folder, first..first + count, stream).await?;
+            let Some(folder) = share.folder.clone() else { return refuse(stream, Refusal::BadRange).await };
+            Some(ReadAhead::of_folder(context, folder, first..first + count))
         }
         FetchPart::Groups { first, count } => {
-            let groups = first..first.saturating_add(count);
-            send_groups(context, asker, &serving, &share, &file, groups, stream).await?;
+            Some(ReadAhead::of_file(context, file, share.file.size.bytes(), first..first.saturating_add(count)))
         }
+    };
+    if let Some(batches) = batches {
+        send_batches(context, asker, &serving, &share, batches, stream).await?;
     }
     serving.finish();
     stream.finish();
@@ -86,6 +91,7 @@ async fn serve(context: &Context, asker: &Link, fetch: Fetch, stream: &mut Strea
 
 /// The file that a fetch may have, open and unchanged.
 async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFile, ServedFile), Refusal> {
+    let stopped = |_| Refusal::Storage;
     let unreadable = |error: DatabaseError| {
         tracing::error!(%error, "the profile cannot be read");
         Refusal::Storage
@@ -107,7 +113,9 @@ async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFi
                 count > 0 && first.checked_add(count).is_some_and(|end| end <= group_count(share.file.size.bytes()))
             }
         };
-        match share.file.open() {
+        let opening = async move { (share.file.open(), share) };
+        let (opened, share) = context.on_transfer_thread(opening).await.map_err(stopped)?;
+        match opened {
             Ok(file) if in_file => return Ok((share, file)),
             Ok(_) => refusal = Refusal::BadRange,
             Err(error) => {
@@ -126,7 +134,10 @@ async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFi
 
 /// Tells our own person why somebody does not get what they share.
 fn tell_of(context: &Context, asker: &Link, share: &SharedFile, error: &ShareError) {
-    let text = format!("* {} asked for {}, but {error}: share it again, or take it back", asker.name, share.name);
+    let text = match share.folder {
+        None => format!("* {} asked for {}, but {error}: share it again, or take it back", asker.name, share.name),
+        Some(_) => format!("* {} takes a folder, but {error}: share it again", asker.name),
+    };
     context.tell(Event::Note { text });
 }
 
@@ -147,92 +158,81 @@ async fn send_bytes(stream: &mut Stream, bytes: &[u8]) -> Result<(), TransportEr
     in_time(stream.write(vec![chunk::END].into())).await
 }
 
-async fn send_groups(
+/// Sends what is read, as it is read. A file that is not any more what was shared ends it; both sides are told.
+async fn send_batches(
     context: &Context,
     asker: &Link,
     serving: &Serving,
     share: &SharedFile,
-    file: &ServedFile,
-    groups: Range<u64>,
+    mut batches: ReadAhead,
     stream: &mut Stream,
 ) -> Result<(), TransportError> {
-    let size = share.file.size.bytes();
-    let name = share.name.as_str();
+    let (name, size) = (share.name.as_str(), share.place().1.bytes());
     let mut progress = Progress::new(Activity::Sending, name, Some(&asker.name), size, |event| context.tell(event));
-    let mut piece = vec![0; BATCH_BYTES];
-    for group in groups {
-        match send_group(context, asker, file, group * GROUP_BYTES, group_bytes(size, group), &mut piece, stream).await
-        {
-            Ok(()) => {}
-            Err(Interrupted::Stream(error)) => return Err(error),
-            Err(Interrupted::File(error)) => {
-                tell_of(context, asker, share, &error);
-                let refusal = match error {
-                    ShareError::Changed(_) => Refusal::FileChanged,
-                    ShareError::Read { .. } | ShareError::NotAFile(_) | ShareError::TooLarge(..) => Refusal::Storage,
-                };
-                return break_off(stream, Vec::new(), refusal).await;
-            }
-        }
-        let Some(sent) = serving.sent(group_bytes(size, group), &asker.path_info()) else {
-            return break_off(stream, Vec::new(), Refusal::Withdrawn).await;
+    while let Some(read) = batches.next().await {
+        let Batch { encoded, payload } = match read {
+            Ok(batch) => batch,
+            Err(error) => return break_off(stream, cannot_serve(context, asker, share, &error)).await,
+        };
+        send_batch(context, asker, encoded, stream).await?;
+        let Some(sent) = serving.sent(payload, &asker.path_info()) else {
+            return break_off(stream, Refusal::Withdrawn).await;
         };
         progress.reach(sent, || Some(asker.path_info()));
     }
     in_time(stream.write(vec![chunk::END].into())).await
 }
 
-enum Interrupted {
-    Stream(TransportError),
-    File(ShareError),
-}
-
-async fn send_group(
+async fn send_batch(
     context: &Context,
     asker: &Link,
-    file: &ServedFile,
-    offset: u64,
-    bytes: u64,
-    piece: &mut [u8],
+    mut rest: Bytes,
     stream: &mut Stream,
-) -> Result<(), Interrupted> {
-    let mut done = 0;
-    while done < bytes {
+) -> Result<(), TransportError> {
+    while !rest.is_empty() {
         let running = UPLOADS_MAX - context.uploads.available_permits();
-        let at_most = context.limits.upload.piece(running, piece.len());
-        let length = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(at_most);
+        let length = context.limits.upload.piece(running, BATCH_BYTES).min(rest.len());
         wait_for_turn(context, asker, length).await;
-        let piece = &mut piece[..length];
-        // Blocking: this runs on the transfer thread, where it costs less than a hand-over to another one.
-        file.read_at(piece, offset + done).map_err(Interrupted::File)?;
-        if done + length as u64 == bytes {
-            // Before the group is whole over there: what was read of another file is never served as this one.
-            file.check_unchanged().map_err(Interrupted::File)?;
-        }
-        let mut batch = Vec::with_capacity(chunk::encoded_bytes(length));
-        chunk::encode(piece, &mut batch);
-        in_time(stream.write(batch.into())).await.map_err(Interrupted::Stream)?;
-        done += length as u64;
+        in_time(stream.write(rest.split_to(length))).await?;
     }
     Ok(())
 }
 
+/// Tells our own person why no more goes, and gives what is said to the other side.
+fn cannot_serve(context: &Context, asker: &Link, share: &SharedFile, error: &Unreadable) -> Refusal {
+    match error {
+        Unreadable::File(error) => {
+            tell_of(context, asker, share, error);
+            match error {
+                ShareError::Changed(_) => Refusal::FileChanged,
+                // Of a folder, the others are served: one that cannot be read was moved or deleted.
+                _ if share.folder.is_some() => Refusal::FileChanged,
+                ShareError::Read { .. } | ShareError::NotAFile(_) | ShareError::TooLarge(..) => Refusal::Storage,
+            }
+        }
+        Unreadable::Profile(error) => {
+            tracing::error!(%error, "the profile cannot be read");
+            Refusal::Storage
+        }
+    }
+}
+
 /// Waits until so many bytes may go to somebody, if there is a limit. Of several streams to them one waits at a time.
-pub(super) async fn wait_for_turn(context: &Context, asker: &Link, bytes: usize) {
+async fn wait_for_turn(context: &Context, asker: &Link, bytes: usize) {
     let _turn = asker.turn.lock().await;
     context.limits.upload.take(bytes as u64).await;
 }
 
-/// Ends a range early with the reason, after the batch that is ready: it ends with a chunk, so a length byte is due.
-pub(super) async fn break_off(stream: &mut Stream, mut batch: Vec<u8>, refusal: Refusal) -> Result<(), TransportError> {
-    batch.push(chunk::REFUSAL);
-    batch.extend(codec::encode_frame(&refusal)?);
-    in_time(stream.write(batch.into())).await?;
+/// Ends a range early with the reason: where a chunk would begin.
+async fn break_off(stream: &mut Stream, refusal: Refusal) -> Result<(), TransportError> {
+    let mut end = vec![chunk::REFUSAL];
+    end.extend(codec::encode_frame(&refusal)?);
+    in_time(stream.write(end.into())).await?;
     stream.finish();
     Ok(())
 }
 
-pub(super) async fn in_time<T>(write: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
+async fn in_time<T>(write: impl Future<Output = Result<T, TransportError>>) -> Result<T, TransportError> {
     tokio::time::timeout(READER_DEADLINE, write).await.unwrap_or(Err(TransportError::NoAnswer(READER_DEADLINE)))
 }
 

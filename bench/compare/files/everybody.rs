@@ -9,7 +9,7 @@ use super::sendme::Sendme;
 use super::side::Side;
 use super::socat::{Certificate, Over, Socat};
 use super::two_people::TwoPeople;
-use super::unframed::Unframed;
+use super::unframed::{Threads, Unframed};
 use super::wormhole::{Servers, Wormhole};
 use crate::process::loopback::Loopback;
 
@@ -61,7 +61,9 @@ impl Everybody {
     pub(crate) fn sides(&self, base: &Path, path: &Path) -> anyhow::Result<Vec<Box<dyn Side + '_>>> {
         let mut sides: Vec<Box<dyn Side>> = vec![Box::new(TwoPeople::start(base, path)?)];
         if path.is_file() {
-            sides.push(Box::new(Unframed::start(path)?));
+            for threads in Threads::ALL {
+                sides.push(Box::new(Unframed::start(path, threads)?));
+            }
         }
         if let Some(sshd) = &self.sshd {
             for &tool in &self.tools {

@@ -16,6 +16,9 @@ const TMPFS: u64 = 0x0102_1994;
 /// Left free beside a file and its copy: for those who make another one, and other programs need memory too.
 const LEFT_FREE: u64 = 2 << 30;
 
+/// What programs take themselves, and folders.
+const WARMED_UP_MORE: u64 = 256 << 20;
+
 /// Names of folders in a tree, again and again from the top to the bottom.
 const FOLDERS: [&str; 6] = ["plain", ".hidden", "with space", "été", "наука", "資料"];
 
@@ -50,6 +53,15 @@ impl Room {
         let mut remover = Command::new("sh");
         remover.args(["-c", r#"cat; rm -rf -- "$0""#]).arg(folder.path()).stdin(Stdio::piped());
         Ok(Self { folder, _remover: remover.process_group(0).spawn()?, is_memory })
+    }
+
+    /// Touches as much memory as it takes to fetch what lies there. What has been free for a second a virtual machine may have
+    /// given back to its host, from where it comes at a tenth of the speed: by chance, for one side and not for another.
+    pub(crate) fn warm_up(original: &Path) -> anyhow::Result<()> {
+        let metadata = fs::metadata(original)?;
+        let bytes = if metadata.is_file() { metadata.len() + WARMED_UP_MORE } else { WARMED_UP_MORE };
+        drop(std::hint::black_box(vec![1_u8; usize::try_from(bytes)?]));
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {

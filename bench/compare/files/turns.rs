@@ -44,6 +44,7 @@ pub(crate) fn interleave(
     for round in 0..=rounds {
         for (side, measured) in sides.iter_mut().zip(&mut measured) {
             let target = tempfile::tempdir_in(room.path())?;
+            Room::warm_up(original)?;
             let run = side.fetch(target.path()).with_context(|| side.name())?;
             if round == 0 {
                 let name = original.file_name().context("what is fetched has a name")?;

@@ -1,14 +1,17 @@
 //! A file over one stream of the product's own transport as it is: no chunks, no hashes, no directory, no profile. Sender and
-//! receiver are processes of their own, with one thread each, which is the fastest on two cores.
+//! receiver are processes of their own, with one thread each, which is the fastest on two cores; or with two, as the product
+//! has them.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use bytes::Bytes;
 use qchat::seal::identity::IdentityKey;
 use qchat::transport::connection::{Connection, TransportError};
 use qchat::transport::endpoint::Endpoint;
@@ -22,6 +25,7 @@ use qchat::wire::rendezvous::{DialAnnounced, Direct, Purpose};
 use rustix::buffer::spare_capacity;
 use rustix::io::pread;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
 
 use super::side::{Run, Side};
 use crate::one_thread;
@@ -38,29 +42,65 @@ const RECEIVER: [u8; 32] = [2; 32];
 /// Bytes of a file in one write to the stream: as large as a batch of chunks.
 const PIECE_BYTES: usize = BATCH_BYTES;
 
+/// Bytes that go from one thread to the other at a time.
+const HANDED_OVER_BYTES: usize = 2 * PIECE_BYTES;
+
+/// And how many of these may wait.
+const WAITING_MAX: usize = 4;
+
+/// How many threads a process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// A disk that makes it wait keeps its packets waiting.
+    One,
+    /// One for the network and one for the disk.
+    Two,
+}
+
+impl Threads {
+    pub(crate) const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    /// As an argument.
+    fn name(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Two => "two",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> anyhow::Result<Self> {
+        Self::ALL.into_iter().find(|threads| threads.name() == name).with_context(|| format!("{name} threads"))
+    }
+}
+
 /// A sender that waits for receivers. It stops when its standard input is closed.
 pub(crate) struct Unframed {
     sender: Child,
     address: String,
     file: PathBuf,
+    threads: Threads,
 }
 
 impl Unframed {
-    pub(crate) fn start(file: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(file: &Path, threads: Threads) -> anyhow::Result<Self> {
         let mut sender = Command::new(std::env::current_exe()?)
-            .arg(SEND)
+            .args([SEND, threads.name()])
             .arg(file)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let said = kept::Lines::of(sender.stdout.take());
-        Ok(Self { sender, address: said.wait_for(|line| Some(line.trim().to_owned()))?, file: file.to_owned() })
+        let address = said.wait_for(|line| Some(line.trim().to_owned()))?;
+        Ok(Self { sender, address, file: file.to_owned(), threads })
     }
 }
 
 impl Side for Unframed {
     fn name(&self) -> &'static str {
-        "unframed quinn stream"
+        match self.threads {
+            Threads::One => "unframed quinn stream",
+            Threads::Two => "the same, network and disk on two threads",
+        }
     }
 
     fn is_peer(&self) -> bool {
@@ -71,7 +111,7 @@ impl Side for Unframed {
         let before = measured::cpu_seconds(self.sender.id())?;
         let target = into.join(self.file.file_name().context("a file has a name")?);
         let mut receiver = Command::new(std::env::current_exe()?);
-        receiver.arg(RECEIVE).arg(&self.address).arg(target);
+        receiver.args([RECEIVE, self.threads.name(), &self.address]).arg(target);
         let (used, printed) = measured::run(&receiver)?;
         let others_cpu_seconds = measured::cpu_seconds(self.sender.id())? - before;
         Ok(Run { used, transfer_seconds: Some(printed.trim().parse()?), others_cpu_seconds })
@@ -86,7 +126,7 @@ impl Drop for Unframed {
 }
 
 /// The sender's process: sends the file to whoever connects, one after the other.
-pub(crate) fn send(file: &Path) -> anyhow::Result<()> {
+pub(crate) fn send(threads: Threads, file: &Path) -> anyhow::Result<()> {
     let identity = IdentityKey::from_seed(&SENDER);
     one_thread()?.block_on(async {
         let dials = AnnouncedDials::default();
@@ -97,7 +137,7 @@ pub(crate) fn send(file: &Path) -> anyhow::Result<()> {
             loop {
                 let (connection, _) = endpoint.accept().await.context("the endpoint was closed")?.accept_peer().await?;
                 expect(&dials)?;
-                serve(&connection, file).await?;
+                serve(&connection, file, threads).await?;
             }
         };
         let (mut byte, mut stdin) = ([0], tokio::io::stdin());
@@ -122,18 +162,27 @@ fn expect(dials: &AnnouncedDials) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(connection: &Connection, path: &Path) -> anyhow::Result<()> {
+async fn serve(connection: &Connection, path: &Path, threads: Threads) -> anyhow::Result<()> {
     let mut stream = connection.accept_stream().await?;
     let () = stream.read_frame().await?;
-    let (file, mut offset) = (File::open(path)?, 0);
-    loop {
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        let bytes = pread(&file, spare_capacity(&mut piece), offset)?;
-        if bytes == 0 {
-            break;
+    let file = File::open(path)?;
+    match threads {
+        Threads::One => {
+            let mut offset = 0;
+            while let Some(piece) = read(&file, PIECE_BYTES, &mut offset)? {
+                stream.write(piece).await?;
+            }
         }
-        offset += u64::try_from(bytes)?;
-        stream.write(piece.into()).await?;
+        Threads::Two => {
+            let (ready, mut pieces) = mpsc::channel(WAITING_MAX);
+            let reading = thread::spawn(move || read_ahead(&file, &ready));
+            while let Some(mut pieces) = pieces.recv().await {
+                while !Bytes::is_empty(&pieces) {
+                    stream.write(pieces.split_to(PIECE_BYTES.min(pieces.len()))).await?;
+                }
+            }
+            reading.join().map_err(|_| anyhow!("reading has panicked"))??;
+        }
     }
     stream.finish();
     stream.wait_sent().await;
@@ -143,8 +192,24 @@ async fn serve(connection: &Connection, path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// The next bytes of a file; `None` at its end.
+fn read(file: &File, bytes: usize, offset: &mut u64) -> anyhow::Result<Option<Bytes>> {
+    let mut piece = Vec::with_capacity(bytes);
+    let read = pread(file, spare_capacity(&mut piece), *offset)?;
+    *offset += u64::try_from(read)?;
+    Ok((read > 0).then(|| piece.into()))
+}
+
+fn read_ahead(file: &File, ready: &mpsc::Sender<Bytes>) -> anyhow::Result<()> {
+    let mut offset = 0;
+    while let Some(pieces) = read(file, HANDED_OVER_BYTES, &mut offset)? {
+        ready.blocking_send(pieces)?;
+    }
+    Ok(())
+}
+
 /// The receiver's process: fetches the file, and prints in how many seconds, from the dial to the file's final name.
-pub(crate) fn receive(address: &str, target: &Path) -> anyhow::Result<()> {
+pub(crate) fn receive(threads: Threads, address: &str, target: &Path) -> anyhow::Result<()> {
     let address: SocketAddr = address.parse()?;
     let identity = IdentityKey::from_seed(&RECEIVER);
     one_thread()?.block_on(async {
@@ -155,7 +220,7 @@ pub(crate) fn receive(address: &str, target: &Path) -> anyhow::Result<()> {
         let mut stream = connection.open_stream().await?;
         stream.write_frame(&()).await?;
         stream.finish();
-        write_to(&mut stream, target).await?;
+        write_to(&mut stream, target, threads).await?;
         crate::say(&started.elapsed().as_secs_f64().to_string());
         endpoint.close(CloseCode::Done);
         connection.wait_close_sent().await;
@@ -164,15 +229,50 @@ pub(crate) fn receive(address: &str, target: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes what comes, until the end, under another name first.
-async fn write_to(stream: &mut Stream, target: &Path) -> anyhow::Result<()> {
+async fn write_to(stream: &mut Stream, target: &Path, threads: Threads) -> anyhow::Result<()> {
     let part = target.with_extension("part");
-    let (file, mut offset) = (File::create(&part)?, 0);
-    while let Some(bytes) = stream.read().await? {
-        file.write_all_at(&bytes, offset)?;
-        offset += u64::try_from(bytes.len())?;
+    let file = File::create(&part)?;
+    match threads {
+        Threads::One => {
+            let mut offset = 0;
+            while let Some(bytes) = stream.read().await? {
+                write(&file, &bytes, &mut offset)?;
+            }
+            file.sync_all()?;
+        }
+        Threads::Two => {
+            let (came, waiting) = mpsc::channel(WAITING_MAX);
+            let writing = thread::spawn(move || write_behind(&file, waiting));
+            let mut pieces = Vec::with_capacity(HANDED_OVER_BYTES);
+            while let Some(bytes) = stream.read().await? {
+                pieces.extend_from_slice(&bytes);
+                if pieces.len() >= HANDED_OVER_BYTES {
+                    let full = std::mem::replace(&mut pieces, Vec::with_capacity(HANDED_OVER_BYTES));
+                    if came.send(full).await.is_err() {
+                        bail!("nobody writes any more");
+                    }
+                }
+            }
+            came.send(pieces).await?;
+            drop(came);
+            writing.join().map_err(|_| anyhow!("writing has panicked"))??;
+        }
     }
-    file.sync_all()?;
     Ok(fs::rename(part, target)?)
+}
+
+fn write(file: &File, bytes: &[u8], offset: &mut u64) -> anyhow::Result<()> {
+    file.write_all_at(bytes, *offset)?;
+    *offset += u64::try_from(bytes.len())?;
+    Ok(())
+}
+
+fn write_behind(file: &File, mut waiting: mpsc::Receiver<Vec<u8>>) -> anyhow::Result<()> {
+    let mut offset = 0;
+    while let Some(pieces) = waiting.blocking_recv() {
+        write(file, &pieces, &mut offset)?;
+    }
+    Ok(file.sync_all()?)
 }
 
 fn loopback() -> SocketAddr {

@@ -14,27 +14,25 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use super::args::{Args, Color, Look, Verb};
 use super::exit;
 use super::output::{Output, is_log_read_by_a_person, log_writer, to_stderr};
+use crate::one_thread::OneThread;
 use crate::peer::failure::{Failure, FailureKind};
 
 /// Runs what the arguments ask for.
 pub(super) fn run(args: Args) -> ExitCode {
     log_to_stderr(&args.look);
     let output = Arc::new(Output::new(&args.look));
-    let runtime = match runtime_for(&args.verb) {
-        Ok(runtime) => runtime,
+    let result = match block_on(args.verb, &output) {
+        Ok(result) => result,
         Err(error) => {
             to_stderr(&format!("error: cannot start: {error}"));
             return exit::code(FailureKind::Other);
         }
     };
-    let result = runtime.block_on(dispatch(args.verb, &output));
-    // A thread that waits for a line of input must not keep the process alive.
-    runtime.shutdown_background();
     match result.and_then(|()| output.check_complete()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -44,14 +42,18 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
 }
 
-/// A one-shot verb does one thing: on one core its packets and what they are for meet without waking another, which takes a
-/// tenth of the processor time of a fetched file. Who serves others uses all cores.
-fn runtime_for(verb: &Verb) -> io::Result<Runtime> {
-    let mut runtime = Builder::new_multi_thread();
-    if !matches!(verb, Verb::Serve(_) | Verb::Peer(_) | Verb::Demo(_)) {
-        runtime.worker_threads(1);
+/// A directory serves many on all cores. A peer's network is the work of one thread, which takes less of the processor for a
+/// file than several that wake each other; and a terminal that does not take what is printed keeps no packet waiting.
+fn block_on(verb: Verb, output: &Arc<Output>) -> io::Result<Result<(), Failure>> {
+    if matches!(verb, Verb::Serve(_) | Verb::Demo(_)) {
+        let runtime = Builder::new_multi_thread().enable_all().build()?;
+        let result = runtime.block_on(dispatch(verb, output));
+        // A thread that waits for a line of input must not keep the process alive.
+        runtime.shutdown_background();
+        return Ok(result);
     }
-    runtime.enable_all().build()
+    let network = OneThread::start("network")?;
+    Ok(network.handle().block_on(dispatch(verb, output)))
 }
 
 async fn dispatch(verb: Verb, output: &Arc<Output>) -> Result<(), Failure> {

@@ -1,11 +1,15 @@
 //! One lane of a transfer: stream after stream over one link to one source, each group verified and written at its place.
-//! Runs on the transfer thread.
+//!
+//! ```text
+//! where QUIC's work on the link is done:  stream -> chunks --full buffer--> proven -> part file  :on the transfer thread
+//!                                                        `<-empty buffer----'
+//! ```
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, SemaphorePermit};
+use tokio::sync::{Notify, SemaphorePermit, mpsc};
 
 use super::What;
 use crate::peer::context::Context;
@@ -25,6 +29,10 @@ const IDLE_AGAIN: Duration = Duration::from_millis(50);
 
 /// A lane asks for its next run this long before it has the last group of the one before, beside two round trips.
 const ASK_AHEAD: Duration = Duration::from_millis(100);
+
+/// Of a group each: some are being filled while others are proven and written. With two of them the two threads wait for
+/// each other more often: 1 GiB took 4 % longer than with eight, which are more memory than that is worth.
+const BUFFERS: usize = 4;
 
 /// What all lanes of a transfer share.
 pub(super) struct Shared {
@@ -50,13 +58,15 @@ pub(super) struct State {
     progress: Progress<Box<dyn Fn(Event) + Send>>,
     /// When the first byte came, and which way.
     pub(super) first: Option<(Duration, PathInfo)>,
+    /// Which way the last group came that was missing.
+    pub(super) last: Option<PathInfo>,
     /// Who gave groups that were missing.
     pub(super) gave: Vec<SourceNumber>,
 }
 
 impl State {
     pub(super) fn new(pull: Pull, done: u64, progress: Progress<Box<dyn Fn(Event) + Send>>) -> Mutex<Self> {
-        Mutex::new(Self { pull, done, progress, first: None, gave: Vec::new() })
+        Mutex::new(Self { pull, done, progress, first: None, last: None, gave: Vec::new() })
     }
 }
 
@@ -93,7 +103,8 @@ impl Shared {
     }
 }
 
-/// One stream after another over one link to one source.
+/// One stream after another over one link to one source. Read where QUIC's work on the link is done; proven and written on the
+/// transfer thread meanwhile.
 pub(super) struct Lane {
     pub(super) number: LaneNumber,
     pub(super) source: SourceNumber,
@@ -109,20 +120,113 @@ struct Asked<'a> {
     _turn: SemaphorePermit<'a>,
 }
 
+/// A group that has come.
+pub(super) struct Came {
+    group: u64,
+    bytes: Vec<u8>,
+}
+
+/// The end of a lane that reads. Buffers go to the other end full, and come back empty.
+pub(super) struct Reading {
+    full: mpsc::Sender<Result<Came, Stopped>>,
+    emptied: mpsc::Receiver<Vec<u8>>,
+    empty: Vec<Vec<u8>>,
+}
+
+/// The end that proves and writes.
+pub(super) struct Writing {
+    full: mpsc::Receiver<Result<Came, Stopped>>,
+    emptied: mpsc::Sender<Vec<u8>>,
+}
+
+/// Why nothing more is read.
+enum Ends {
+    Stopped(Stopped),
+    /// The other end has stopped, and knows why.
+    Nobody,
+}
+
+impl From<Stopped> for Ends {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
+    }
+}
+
+/// Makes both ends of a lane.
+pub(super) fn ends() -> (Reading, Writing) {
+    let (full, came) = mpsc::channel(BUFFERS);
+    let (emptied, returned) = mpsc::channel(BUFFERS);
+    let buffer = || Vec::with_capacity(usize::try_from(GROUP_BYTES).unwrap_or(0));
+    let empty = std::iter::repeat_with(buffer).take(BUFFERS).collect();
+    (Reading { full, emptied: returned, empty }, Writing { full: came, emptied })
+}
+
+impl Reading {
+    async fn buffer(&mut self) -> Result<Vec<u8>, Ends> {
+        match self.empty.pop() {
+            Some(buffer) => Ok(buffer),
+            None => self.emptied.recv().await.ok_or(Ends::Nobody),
+        }
+    }
+
+    /// Waits until all that came is written.
+    async fn flush(&mut self) -> Result<(), Ends> {
+        while self.empty.len() < BUFFERS {
+            self.empty.push(self.emptied.recv().await.ok_or(Ends::Nobody)?);
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&self, came: Result<Came, Stopped>) -> Result<(), Ends> {
+        self.full.send(came).await.map_err(|_| Ends::Nobody)
+    }
+}
+
 impl Lane {
-    /// Carries what it is given until nothing is left for it.
-    pub(super) async fn carry(&self) -> Result<(), Stopped> {
-        let mut buffer = Vec::with_capacity(usize::try_from(GROUP_BYTES).unwrap_or(0));
+    /// Reads what the lane is given until nothing is left for it.
+    pub(super) async fn read(&self, mut reading: Reading) {
+        if let Err(Ends::Stopped(stopped)) = self.carry(&mut reading).await
+            && reading.hand_over(Err(stopped)).await.is_err()
+        {
+            tracing::trace!("whoever writes has stopped for another reason");
+        }
+    }
+
+    /// Proves and writes what is read: nothing wrong gets on the disk.
+    pub(super) async fn write(&self, mut writing: Writing) -> Result<(), Stopped> {
+        let Shared { tree, partial, .. } = &*self.shared;
+        while let Some(came) = writing.full.recv().await {
+            let Came { group, mut bytes } = came?;
+            let mut hasher = GroupHasher::new(group);
+            hasher.update(&bytes);
+            if !tree.verifies(group, hasher) {
+                return Err(Stopped::WrongBytes);
+            }
+            partial.write_at(&bytes, group * GROUP_BYTES)?;
+            self.arrived(group);
+            bytes.clear();
+            if writing.emptied.send(bytes).await.is_err() {
+                tracing::trace!("whoever reads has ended");
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry(&self, reading: &mut Reading) -> Result<(), Ends> {
         let mut ahead = None;
         loop {
             let asked = match ahead.take() {
                 Some(asked) => asked,
-                None => match self.ask_when_there_is_something().await? {
-                    Some(asked) => asked,
-                    None => return Ok(()),
-                },
+                None => {
+                    // What is not written is not here: of that nobody should be asked for a copy.
+                    reading.flush().await?;
+                    match self.ask_when_there_is_something().await? {
+                        Some(asked) => asked,
+                        None => return Ok(()),
+                    }
+                }
             };
-            ahead = self.receive(asked, &mut buffer).await?;
+            ahead = self.receive(asked, reading).await?;
         }
     }
 
@@ -154,21 +258,22 @@ impl Lane {
     }
 
     /// Receives a run, as much of it as is still wanted from here. Gives the one that was asked for meanwhile.
-    async fn receive<'a>(&'a self, asked: Asked<'a>, buffer: &mut Vec<u8>) -> Result<Option<Asked<'a>>, Stopped> {
+    async fn receive<'a>(&'a self, asked: Asked<'a>, reading: &mut Reading) -> Result<Option<Asked<'a>>, Ends> {
         let Asked { run, mut stream, _turn } = asked;
-        let Shared { tree, partial, .. } = &*self.shared;
-        if stream.answer().await? != tree.size() {
-            return Err(Stopped::WrongBytes);
+        let size = self.shared.tree.size();
+        if stream.answer().await? != size {
+            return Err(Stopped::WrongBytes.into());
         }
         let mut ahead = None;
-        for group in run.first..run.first + run.count {
+        for group in run.groups() {
             if !self.shared.lock().pull.is_owed(self.number, group) {
                 stream.leave();
                 return Ok(ahead);
             }
-            receive_group(&mut stream, tree, group, buffer).await?;
-            partial.write_at(buffer, group * GROUP_BYTES)?;
-            if self.arrived(group) && ahead.is_none() {
+            let mut bytes = reading.buffer().await?;
+            stream.next_group(usize::try_from(group_bytes(size, group)).unwrap_or(usize::MAX), &mut bytes).await?;
+            reading.hand_over(Ok(Came { group, bytes })).await?;
+            if ahead.is_none() && self.ends_soon() {
                 ahead = self.ask_ahead().await?;
             }
         }
@@ -176,22 +281,30 @@ impl Lane {
         Ok(ahead)
     }
 
-    /// Notes that a group is here. Says whether the lane will soon have brought all that it was asked for.
-    fn arrived(&self, group: u64) -> bool {
+    /// Notes that a group is here.
+    fn arrived(&self, group: u64) {
         let Self { number, source, link, shared } = self;
         let now = shared.now();
         let mut state = shared.lock();
         if state.pull.arrived(*number, group, now) {
             state.done += group_bytes(shared.tree.size(), group);
-            state.first.get_or_insert_with(|| (now, link.path_info()));
+            let via = link.path_info();
+            state.first.get_or_insert_with(|| (now, via.clone()));
+            state.last = Some(via.clone());
             if !state.gave.contains(source) {
                 state.gave.push(*source);
             }
             let done = state.done;
-            state.progress.reach(done, || Some(link.path_info()));
+            state.progress.reach(done, || Some(via));
         }
-        let soon = ASK_AHEAD + link.connection.round_trip() * 2;
-        state.pull.carries_in(*number, soon, now).is_some_and(|carried| state.pull.owed(*number) <= carried)
+    }
+
+    /// Whether the lane will soon have brought all that it was asked for.
+    fn ends_soon(&self) -> bool {
+        let soon = ASK_AHEAD + self.link.connection.round_trip() * 2;
+        let state = self.shared.lock();
+        let carried = state.pull.carries_in(self.number, soon, self.shared.now());
+        carried.is_some_and(|carried| state.pull.owed(self.number) <= carried)
     }
 
     /// Asks for the next run before the one before has come, so that no round trip is idle between them.

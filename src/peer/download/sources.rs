@@ -1,5 +1,5 @@
 //! A transfer from one source or several: finds or makes a link to each, moves to the best link of each as links come and
-//! go, and goes on as long as any source can. Runs beside the transfer thread, because links are made here.
+//! go, and goes on as long as any source can.
 //!
 //! ```text
 //! called --link--> tree --proven--> what is here is checked --> lanes over the best link of each source --> complete
@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::failures::{failure_over, is_gone, no_source};
-use super::lane::{Lane, Shared, State, receive_tree};
+use super::lane::{self, Lane, Shared, State, receive_tree};
 use super::{Provider, Pulled, What};
 use crate::peer::context::{CancelsWhenDropped, Context};
 use crate::peer::event::Event;
@@ -65,7 +65,7 @@ struct SourceState {
     may_dial_again: bool,
     /// The link that ended last.
     lost: Option<LinkNumber>,
-    /// What runs for it on the transfer thread.
+    /// What runs for it.
     jobs: usize,
     is_asked_for_tree: bool,
     is_dropped: bool,
@@ -118,12 +118,14 @@ enum Stage {
     Moving(Arc<Shared>),
 }
 
-/// What has ended on the transfer thread.
+/// What has ended.
 enum Ended {
     Tree(SourceNumber, InUse, Result<HashTree, Stopped>),
     /// With the link, which was in use meanwhile.
     Checked(InUse, HashTree, Result<Groups, Failure>),
-    Lane(Box<Lane>, Result<(), Stopped>),
+    /// The end of a lane that reads: the other one has the last word.
+    Reading,
+    Lane(Arc<Lane>, Result<(), Stopped>),
 }
 
 /// What became of looking for a link to a source; and whether it is a new one.
@@ -146,8 +148,8 @@ pub(super) struct Transfer<'a> {
     jobs: JoinSet<Ended>,
     dials: JoinSet<Dialled>,
     resumed: u64,
-    /// How what came last came.
-    via: Option<PathInfo>,
+    /// How the hash tree came.
+    tree_via: Option<PathInfo>,
     /// Who was dropped and is not named yet: that waits for somebody else who has the file.
     unsaid: Vec<Event>,
 }
@@ -172,7 +174,7 @@ impl<'a> Transfer<'a> {
             jobs: JoinSet::new(),
             dials: JoinSet::new(),
             resumed: 0,
-            via: None,
+            tree_via: None,
             unsaid: Vec::new(),
         }
     }
@@ -184,17 +186,17 @@ impl<'a> Transfer<'a> {
             self.is_cancelled.0.store(true, Ordering::Relaxed);
         }
         self.jobs.shutdown().await;
-        let (first, givers) = match &self.stage {
+        let (first, last, givers) = match &self.stage {
             Stage::Moving(shared) => {
                 let state = shared.lock();
-                (state.first.clone(), self.givers(&state.gave))
+                (state.first.clone(), state.last.clone(), self.givers(&state.gave))
             }
-            Stage::Tree(_) | Stage::Checking => (None, Vec::new()),
+            Stage::Tree(_) | Stage::Checking => (None, None, Vec::new()),
         };
-        let Self { context, stage, partial, resumed, via, .. } = self;
+        let Self { context, stage, partial, resumed, tree_via, .. } = self;
         drop(stage);
         let partial = Arc::into_inner(partial).expect("all that shared it has ended");
-        match (moved, via) {
+        match (moved, last.or(tree_via)) {
             (Ok(()), Some(via)) => Ok(Pulled { partial, resumed, first, via, givers }),
             (moved, _) => {
                 context.on_transfer_thread(async move { partial.discard_if_empty() }).await?;
@@ -282,6 +284,8 @@ impl<'a> Transfer<'a> {
         let Some(source) = self.sources.get_mut(number).filter(|source| !source.is_dialling) else { return };
         match self.context.links.find(source.provider.key) {
             Some(link) if source.is_open => self.work_over(number, link),
+            // What runs over the link that has ended says in a moment why: that decides whether another one is made.
+            None if source.jobs > 0 => {}
             Some(_) | None => {
                 source.is_dialling = true;
                 let (context, Provider { name, key }) = (self.context.clone(), source.provider.clone());
@@ -350,12 +354,18 @@ impl<'a> Transfer<'a> {
         };
         let (Some(lane), Some(source)) = (begun, self.sources.get_mut(number)) else { return };
         source.jobs += 1;
-        let lane = Box::new(Lane { number: lane, source: number, link, shared });
-        let work = async move {
-            let carried = lane.carry().await;
+        let lane = Arc::new(Lane { number: lane, source: number, link, shared });
+        let (reading, writing) = lane::ends();
+        let reads = lane.clone();
+        self.jobs.spawn(async move {
+            reads.read(reading).await;
+            Ended::Reading
+        });
+        let writes = async move {
+            let carried = lane.write(writing).await;
             Ended::Lane(lane, carried)
         };
-        self.jobs.spawn_on(work, &self.context.transfers);
+        self.jobs.spawn_on(writes, &self.context.transfers);
     }
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Failure> {
@@ -365,7 +375,7 @@ impl<'a> Transfer<'a> {
                 if let Some(source) = self.sources.get_mut(number) {
                     (source.is_asked_for_tree, source.jobs) = (false, source.jobs.saturating_sub(1));
                 }
-                self.via = Some(link.path_info());
+                self.tree_via = Some(link.path_info());
                 match fetched {
                     Ok(tree) if matches!(self.stage, Stage::Tree(_)) => self.check(link, tree),
                     Ok(_) => {}
@@ -378,6 +388,7 @@ impl<'a> Transfer<'a> {
                 }
             }
             Ended::Checked(_link, tree, groups) => self.begin_moving(tree, groups?),
+            Ended::Reading => {}
             Ended::Lane(lane, carried) => {
                 if let Some(source) = self.sources.get_mut(lane.source) {
                     source.jobs = source.jobs.saturating_sub(1);
@@ -386,7 +397,6 @@ impl<'a> Transfer<'a> {
                         source.times_busy = 0;
                     }
                 }
-                self.via = Some(lane.link.path_info());
                 lane.shared.lock().pull.end_lane(lane.number);
                 lane.shared.released.notify_waiters();
                 if let Err(stopped) = carried {

@@ -71,7 +71,8 @@ impl Run {
         self.first + self.count
     }
 
-    fn groups(self) -> std::ops::Range<u64> {
+    /// Their numbers.
+    pub fn groups(self) -> std::ops::Range<u64> {
         self.first..self.end()
     }
 }
