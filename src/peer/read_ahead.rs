@@ -32,13 +32,9 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) enum Unreadable {
     File(ShareError),
+    /// The folder, or one of its files.
+    InFolder(ShareError),
     Profile(DatabaseError),
-}
-
-impl From<ShareError> for Unreadable {
-    fn from(error: ShareError) -> Self {
-        Self::File(error)
-    }
 }
 
 impl From<DatabaseError> for Unreadable {
@@ -125,7 +121,7 @@ async fn read_small_files(
     mut entries: Range<u64>,
     ready: &mpsc::Sender<Read>,
 ) -> Result<(), Unreadable> {
-    let root = FolderRoot::open(&folder.root)?;
+    let root = FolderRoot::open(&folder.root).map_err(Unreadable::InFolder)?;
     let mut bytes = Vec::new();
     let mut batch = Filling::default();
     loop {
@@ -133,7 +129,7 @@ async fn read_small_files(
         for (_, member) in &page {
             if let Err(error) = root.read(member, &mut bytes) {
                 batch.hand_over(ready).await;
-                return Err(error.into());
+                return Err(Unreadable::InFolder(error));
             }
             chunk::encode(&bytes, &mut batch.encoded);
             batch.payload += member.size();

@@ -91,7 +91,6 @@ async fn serve(context: &Arc<Context>, asker: &Link, fetch: Fetch, stream: &mut 
 
 /// The file that a fetch may have, open and unchanged.
 async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFile, ServedFile), Refusal> {
-    let stopped = |_| Refusal::Storage;
     let unreadable = |error: DatabaseError| {
         tracing::error!(%error, "the profile cannot be read");
         Refusal::Storage
@@ -114,7 +113,7 @@ async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFi
             }
         };
         let opening = async move { (share.file.open(), share) };
-        let (opened, share) = context.on_transfer_thread(opening).await.map_err(stopped)?;
+        let (opened, share) = context.on_transfer_thread(opening).await.map_err(|_| Refusal::Storage)?;
         match opened {
             Ok(file) if in_file => return Ok((share, file)),
             Ok(_) => refusal = Refusal::BadRange,
@@ -134,10 +133,7 @@ async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFi
 
 /// Tells our own person why somebody does not get what they share.
 fn tell_of(context: &Context, asker: &Link, share: &SharedFile, error: &ShareError) {
-    let text = match share.folder {
-        None => format!("* {} asked for {}, but {error}: share it again, or take it back", asker.name, share.name),
-        Some(_) => format!("* {} takes a folder, but {error}: share it again", asker.name),
-    };
+    let text = format!("* {} asked for {}, but {error}: share it again, or take it back", asker.name, share.name);
     context.tell(Event::Note { text });
 }
 
@@ -205,10 +201,12 @@ fn cannot_serve(context: &Context, asker: &Link, share: &SharedFile, error: &Unr
             tell_of(context, asker, share, error);
             match error {
                 ShareError::Changed(_) => Refusal::FileChanged,
-                // Of a folder, the others are served: one that cannot be read was moved or deleted.
-                _ if share.folder.is_some() => Refusal::FileChanged,
                 ShareError::Read { .. } | ShareError::NotAFile(_) | ShareError::TooLarge(..) => Refusal::Storage,
             }
+        }
+        Unreadable::InFolder(error) => {
+            context.tell(Event::Note { text: format!("* {} takes a folder, but {error}: share it again", asker.name) });
+            Refusal::FileChanged
         }
         Unreadable::Profile(error) => {
             tracing::error!(%error, "the profile cannot be read");

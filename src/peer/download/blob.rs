@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Provider;
 use super::failures::{failure_of, is_gone};
-use super::lane::{receive_group, receive_tree};
+use super::lane::{length, prove, receive_tree};
 use crate::peer::context::Context;
 use crate::peer::failure::Failure;
 use crate::peer::file_stream::{ChunkSource, Source, Stopped, cancelled_when_dropped};
@@ -72,7 +72,9 @@ impl Blob {
         let (mut stream, _) = ChunkSource::open(*source, part).await?;
         let mut buffer = Vec::new();
         for group in here..all {
-            receive_group(&mut stream, tree, group, &mut buffer).await?;
+            buffer.clear();
+            stream.next_group(length(tree.size(), group), &mut buffer).await?;
+            prove(tree, group, &buffer)?;
             self.bytes.extend_from_slice(&buffer);
             if group + 1 < all {
                 source.move_if_better()?;

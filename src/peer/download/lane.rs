@@ -197,11 +197,7 @@ impl Lane {
         let Shared { tree, partial, .. } = &*self.shared;
         while let Some(came) = writing.full.recv().await {
             let Came { group, mut bytes } = came?;
-            let mut hasher = GroupHasher::new(group);
-            hasher.update(&bytes);
-            if !tree.verifies(group, hasher) {
-                return Err(Stopped::WrongBytes);
-            }
+            prove(tree, group, &bytes)?;
             partial.write_at(&bytes, group * GROUP_BYTES)?;
             self.arrived(group);
             bytes.clear();
@@ -271,7 +267,7 @@ impl Lane {
                 return Ok(ahead);
             }
             let mut bytes = reading.buffer().await?;
-            stream.next_group(usize::try_from(group_bytes(size, group)).unwrap_or(usize::MAX), &mut bytes).await?;
+            stream.next_group(length(size, group), &mut bytes).await?;
             reading.hand_over(Ok(Came { group, bytes })).await?;
             if ahead.is_none() && self.ends_soon() {
                 ahead = self.ask_ahead().await?;
@@ -317,19 +313,15 @@ impl Lane {
     }
 }
 
-/// Receives a group and proves it: BLAKE3 and the disk take one large piece at a fraction of the cost of many small ones,
-/// and nothing wrong gets on the disk.
-pub(super) async fn receive_group(
-    source: &mut ChunkSource<'_>,
-    tree: &HashTree,
-    group: u64,
-    buffer: &mut Vec<u8>,
-) -> Result<(), Stopped> {
-    let bytes = usize::try_from(group_bytes(tree.size(), group)).unwrap_or(usize::MAX);
-    buffer.clear();
-    source.next_group(bytes, buffer).await?;
+/// The bytes of a group, in memory.
+pub(super) fn length(size: u64, group: u64) -> usize {
+    usize::try_from(group_bytes(size, group)).unwrap_or(usize::MAX)
+}
+
+/// Proves a whole group: BLAKE3 takes one large piece at a fraction of the cost of many small ones.
+pub(super) fn prove(tree: &HashTree, group: u64, bytes: &[u8]) -> Result<(), Stopped> {
     let mut hasher = GroupHasher::new(group);
-    hasher.update(buffer);
+    hasher.update(bytes);
     if tree.verifies(group, hasher) { Ok(()) } else { Err(Stopped::WrongBytes) }
 }
 
