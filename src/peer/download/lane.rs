@@ -262,7 +262,7 @@ impl Lane {
         }
         let mut ahead = None;
         for group in run.groups() {
-            if !self.shared.lock().pull.is_owed(self.number, group) {
+            if !self.shared.lock().pull.is_wanted(self.number, group..run.groups().end) {
                 stream.leave();
                 return Ok(ahead);
             }

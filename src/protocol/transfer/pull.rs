@@ -12,6 +12,7 @@
 //! until the better one has shown that it works.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::groups::Groups;
@@ -67,13 +68,27 @@ pub struct Run {
 }
 
 impl Run {
+    fn of(groups: Range<u64>) -> Self {
+        Self { first: groups.start, count: groups.end.saturating_sub(groups.start) }
+    }
+
     fn end(&self) -> u64 {
         self.first + self.count
     }
 
     /// Their numbers.
-    pub fn groups(self) -> std::ops::Range<u64> {
+    pub fn groups(self) -> Range<u64> {
         self.first..self.end()
+    }
+
+    fn within(&self, groups: &Range<u64>) -> Range<u64> {
+        self.first.max(groups.start)..self.end().min(groups.end)
+    }
+
+    /// What is before these groups, and what is after them.
+    fn without(&self, groups: &Range<u64>) -> [Self; 2] {
+        let (before, after) = (self.first..self.end().min(groups.start), self.first.max(groups.end)..self.end());
+        [Self::of(before), Self::of(after)]
     }
 }
 
@@ -241,10 +256,15 @@ impl Pull {
         Next::Ask(run)
     }
 
-    /// Whether a lane is still to bring a group: it may have come from elsewhere, or be asked for there.
-    #[must_use]
-    pub fn is_owed(&self, lane: LaneNumber, group: u64) -> bool {
-        !self.here.is_here(group) && self.lanes.get(&lane).is_some_and(|lane| lane.owes(group))
+    /// Whether a stream of a lane is to bring more of a run, of which these groups are left: they may have come from elsewhere,
+    /// or be asked for there. When it is not, the lane owes none of them any more.
+    pub fn is_wanted(&mut self, lane: LaneNumber, rest: Range<u64>) -> bool {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return false };
+        if lane.owed.iter().any(|run| run.within(&rest).any(|group| !self.here.is_here(group))) {
+            return true;
+        }
+        lane.owed = lane.owed.iter().flat_map(|run| run.without(&rest)).filter(|run| run.count > 0).collect();
+        false
     }
 
     /// Groups that a lane still owes.

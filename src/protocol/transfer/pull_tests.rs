@@ -1,5 +1,7 @@
 //! Every group comes, whatever becomes of the lanes; and how long that takes with sources of different speed.
 
+use std::collections::VecDeque;
+
 use super::*;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -20,7 +22,7 @@ fn asked(next: Next) -> Run {
 fn bring(pull: &mut Pull, lane: LaneNumber, run: Run, count: u64, now: &mut Duration) {
     for group in run.first..run.first + count {
         *now += MILLI;
-        assert!(pull.is_owed(lane, group));
+        assert!(pull.is_wanted(lane, group..run.first + run.count));
         assert!(pull.arrived(lane, group, *now));
     }
 }
@@ -58,7 +60,7 @@ fn what_a_lane_owes_when_it_ends_is_asked_for_elsewhere() {
     let run = asked(pull.next_run(first, now));
     bring(&mut pull, first, run, 3, &mut now);
     pull.end_lane(first);
-    assert!(!pull.is_owed(first, 3));
+    assert!(!pull.is_wanted(first, 3..10));
     let second = pull.begin_lane(1, 1, now).unwrap();
     assert_eq!(asked(pull.next_run(second, now)), Run { first: 3, count: 7 });
 }
@@ -70,7 +72,7 @@ fn a_dropped_source_is_never_asked_again() {
     let lied = asked(pull.next_run(liar, now));
     pull.drop_source(0);
     assert_eq!(pull.next_run(liar, now), Next::Leave);
-    assert!(pull.begin_lane(0, 7, now).is_none() && !pull.is_owed(liar, lied.first));
+    assert!(pull.begin_lane(0, 7, now).is_none() && !pull.is_wanted(liar, lied.groups()));
     assert_eq!(asked(pull.next_run(honest, now)).first, lied.first);
 }
 
@@ -85,7 +87,7 @@ fn a_lane_over_a_worse_link_brings_what_is_on_its_way_and_leaves_when_the_better
     let rest = asked(pull.next_run(direct, now));
     assert_eq!(rest, Run { first: 10 + LEAVING_GROUPS_MAX, count: 990 - LEAVING_GROUPS_MAX });
     bring(&mut pull, relayed, Run { first: 10, count: LEAVING_GROUPS_MAX }, LEAVING_GROUPS_MAX, &mut now);
-    assert!(!pull.is_owed(relayed, rest.first), "its stream goes on with what is asked for elsewhere");
+    assert!(!pull.is_wanted(relayed, rest.groups()), "its stream goes on with what is asked for elsewhere");
     now += 100 * MILLI;
     // The better link has brought nothing yet: the worse one is of use.
     let more = asked(pull.next_run(relayed, now));
@@ -118,6 +120,26 @@ fn the_last_group_of_a_silent_source_is_asked_for_twice_and_no_more() {
     assert_eq!((pull.missing(), pull.owed(lanes[0])), (1, 1));
     assert!(pull.arrived(copy.unwrap(), 0, now), "the faster one brings it");
     assert!(!pull.arrived(lanes[0], 0, now), "and the slower one once more");
+}
+
+#[test]
+fn what_changes_hands_while_it_waits_to_be_written_holds_up_nothing_after_it() {
+    let (mut pull, mut now) = (pull(23), Duration::ZERO);
+    let relayed = pull.begin_lane(0, 0, now).unwrap();
+    let run = asked(pull.next_run(relayed, now));
+    now += MILLI;
+    pull.prefer_link(0, 1);
+    let direct = pull.begin_lane(0, 1, now).unwrap();
+    let tail = asked(pull.next_run(direct, now));
+    // It had been read over the relay.
+    (run.first..=tail.first).for_each(|group| assert!(pull.arrived(relayed, group, now)));
+    assert!(pull.is_wanted(direct, tail.groups()), "the groups after it come with it");
+    assert!(!pull.arrived(direct, tail.first, now));
+    assert!(pull.arrived(direct, tail.first + 1, now));
+    // Where nothing comes after it, nothing is owed, and the lane can help others.
+    (tail.first + 2..23).for_each(|group| assert!(pull.arrived(relayed, group, now)));
+    assert!(!pull.is_wanted(direct, tail.first + 2..23));
+    assert_eq!((pull.owed(direct), pull.missing()), (0, 0));
 }
 
 #[test]
@@ -159,26 +181,42 @@ impl Dice {
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
     }
+
+    fn index(&mut self, end: usize) -> usize {
+        usize::try_from(self.below(end as u64)).unwrap()
+    }
 }
 
-/// A lane of the simulation: the runs it was given, and when its next group comes.
+/// A lane of the simulation: what is left of the runs it was given, what has come of them and is not written yet, and when its
+/// next group comes.
 struct Carrier {
     lane: LaneNumber,
     source: SourceNumber,
     per_group: Duration,
     runs: Vec<Run>,
+    unwritten: VecDeque<u64>,
     due: Option<Duration>,
 }
 
 impl Carrier {
     fn begin(pull: &mut Pull, source: SourceNumber, per_group: Duration, now: Duration) -> Option<Self> {
-        let lane = pull.begin_lane(source, source, now)?;
-        Some(Self { lane, source, per_group, runs: Vec::new(), due: None })
+        Self::begin_over(pull, source, source, per_group, now)
     }
 
-    /// Asks ahead, as the peer does, so that nothing is idle between two runs.
+    fn begin_over(
+        pull: &mut Pull,
+        source: SourceNumber,
+        link: LinkNumber,
+        per_group: Duration,
+        now: Duration,
+    ) -> Option<Self> {
+        let lane = pull.begin_lane(source, link, now)?;
+        Some(Self { lane, source, per_group, runs: Vec::new(), unwritten: VecDeque::new(), due: None })
+    }
+
+    /// Asks ahead, as the peer does, so that nothing is idle between two runs; without a run, when all that came is written.
     fn ask(&mut self, pull: &mut Pull, now: Duration) -> bool {
-        while self.runs.len() < 2 {
+        while self.runs.len() < 2 && (self.unwritten.is_empty() || !self.runs.is_empty()) {
             match pull.next_run(self.lane, now) {
                 Next::Ask(run) => self.runs.push(run),
                 Next::Wait => break,
@@ -191,20 +229,25 @@ impl Carrier {
         true
     }
 
-    /// Brings its next group; groups that are asked for elsewhere by now are left out.
-    fn step(&mut self, pull: &mut Pull, now: Duration) -> u64 {
+    /// Reads its next group.
+    fn read(&mut self) {
         self.due = None;
-        let Some(run) = self.runs.first_mut() else { return 0 };
-        let group = run.first;
-        (run.first, run.count) = (run.first + 1, run.count - 1);
-        let was_missing = pull.arrived(self.lane, group, now);
-        while let Some(run) = self.runs.first() {
-            if run.count > 0 && pull.is_owed(self.lane, run.first) {
-                break;
-            }
+        if let Some(run) = self.runs.first_mut() {
+            self.unwritten.push_back(run.first);
+            (run.first, run.count) = (run.first + 1, run.count - 1);
+        }
+    }
+
+    /// Leaves runs of which nothing more is wanted from here.
+    fn leave(&mut self, pull: &mut Pull) {
+        while self.runs.first().is_some_and(|run| run.count == 0 || !pull.is_wanted(self.lane, run.groups())) {
             self.runs.remove(0);
         }
-        u64::from(!was_missing)
+    }
+
+    /// Writes what it has read first. Says how many of these groups had been there already.
+    fn write(&mut self, pull: &mut Pull, now: Duration) -> u64 {
+        self.unwritten.pop_front().map_or(0, |group| u64::from(!pull.arrived(self.lane, group, now)))
     }
 }
 
@@ -221,7 +264,9 @@ fn simulate(groups: u64, sources: &[Duration]) -> (Duration, u64) {
         // An idle lane asks again soon.
         now = next.min(now + 50 * MILLI);
         for carrier in carriers.iter_mut().filter(|carrier| carrier.due == Some(now)) {
-            twice += carrier.step(&mut pull, now);
+            carrier.read();
+            twice += carrier.write(&mut pull, now);
+            carrier.leave(&mut pull);
         }
     }
     (now, twice)
@@ -262,31 +307,38 @@ fn survive(seed: u64) {
     let (mut pull, mut now) = (Pull::new(here, dice.below(2) == 0), Duration::ZERO);
     let mut carriers: Vec<Carrier> = Vec::new();
     let mut liars = BTreeSet::new();
-    let (mut steps, mut twice) = (0, 0);
+    let (mut steps, mut twice, eventful, disk) = (0, 0, 1 + dice.below(300), 1 + dice.below(4));
     while pull.missing() > 0 {
         steps += 1;
         assert!(steps < 20_000, "seed {seed}: {} groups never come", pull.missing());
         now += MILLI * u32::try_from(dice.below(50)).unwrap();
-        match dice.below(40) {
+        let event = if steps < eventful { dice.below(40) } else { 40 };
+        match event {
             0..3 if carriers.len() < 6 => {
-                let (source, time) = (usize::try_from(dice.below(5)).unwrap(), MILLI);
-                let begun = Carrier::begin(&mut pull, source, time, now);
+                let (source, time) = (dice.index(5), MILLI);
+                let begun = Carrier::begin_over(&mut pull, source, source + 5 * dice.index(2), time, now);
                 assert_eq!(begun.is_none(), liars.contains(&source), "seed {seed}");
                 carriers.extend(begun);
             }
             3 if !carriers.is_empty() => {
-                let gone = carriers.swap_remove(usize::try_from(dice.below(carriers.len() as u64)).unwrap());
+                let gone = carriers.swap_remove(dice.index(carriers.len()));
                 pull.end_lane(gone.lane);
             }
-            4 => pull.prefer_link(usize::try_from(dice.below(5)).unwrap(), usize::try_from(dice.below(5)).unwrap()),
+            4 => {
+                let source = dice.index(5);
+                pull.prefer_link(source, source + 5 * dice.index(2));
+            }
             // The last source never lies.
             5 if liars.len() < 3 => {
-                let liar = usize::try_from(dice.below(4)).unwrap();
+                let liar = dice.index(4);
                 liars.insert(liar);
                 pull.drop_source(liar);
                 carriers.retain(|carrier| carrier.source != liar);
             }
             6 => pull.await_sources(false),
+            // Then one is alone, and nobody sets free what it keeps to itself.
+            40 if carriers.is_empty() => carriers.extend(Carrier::begin(&mut pull, 4, MILLI, now)),
+            40 => carriers.drain(1..).for_each(|gone| pull.end_lane(gone.lane)),
             _ => {}
         }
         carriers.retain_mut(|carrier| {
@@ -297,10 +349,14 @@ fn survive(seed: u64) {
             stays
         });
         for carrier in &mut carriers {
-            // Some are slow, and may be superseded while a group is on its way.
-            if dice.below(3) == 0 {
-                twice += carrier.step(&mut pull, now);
+            // Some are slow, and may be superseded while a group is on its way, or waits until it is written.
+            if carrier.unwritten.len() < 4 && dice.below(3) == 0 {
+                carrier.read();
             }
+            if dice.below(disk) == 0 {
+                twice += carrier.write(&mut pull, now);
+            }
+            carrier.leave(&mut pull);
         }
         let owed_too_often = (0..groups).find(|group| pull.copies(*group) > COPIES_MAX);
         assert_eq!(owed_too_often, None, "seed {seed}");
