@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod verify;
 
 mod congestion;
+mod connection_id;
 pub mod tuning;
 
 pub mod batch_socket;

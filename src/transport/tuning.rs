@@ -7,9 +7,9 @@ use std::time::Duration;
 use quinn::congestion::{ControllerFactory, CubicConfig};
 use quinn::crypto::HmacKey;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 
 use super::congestion::ShortQueueConfig;
+use super::connection_id::SignedIds;
 
 /// Settings of a process that its user may change.
 #[derive(Debug, Clone, Copy)]
@@ -177,11 +177,10 @@ pub(super) fn peer_link(network: Network, way: Way, round_trip: Option<Duration>
 /// connections are gone (stateless reset, RFC 9000, section 10.3): packets of an earlier process are known by the
 /// signature in their connection ids, and answered; garbage is not.
 pub(super) fn endpoint(key: impl HmacKey + 'static, network: Network) -> EndpointConfig {
-    let mut signature = vec![0; key.signature_len()];
-    key.sign(b"connection ids", &mut signature);
-    let ids = signature.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let mut config = EndpointConfig::new(Arc::new(key));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    let key: Arc<dyn HmacKey> = Arc::new(key);
+    let ids = SignedIds::new(key.clone());
+    let mut config = EndpointConfig::new(key);
+    config.cid_generator(move || Box::new(ids.clone()));
     config.grease_quic_bit(false); // datagrams with the bit cleared are left for punching
     let bound = network.packet_bytes_max.max(PACKET_BYTES_MIN);
     config.max_udp_payload_size(bound).expect("the bound is not below QUIC's minimum");
