@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
 use tokio::task::coop::consume_budget;
@@ -25,10 +25,6 @@ use crate::wire::limits::PROGRESS_DEADLINE;
 use crate::wire::refusal::{CloseCode, Refusal};
 use crate::wire::rendezvous::Purpose;
 use crate::wire::transfer::{Fetch, FetchAnswer, FetchPart, PeerRequest};
-
-/// A link over which nothing at all came for this long, or for three round trips, is silent: a transfer goes on over
-/// another one, if there is one.
-const SILENT_AFTER: Duration = Duration::from_millis(200);
 
 /// After so many times that long, when there is no other link, one is made.
 const SILENT_ALONE: u32 = 3;
@@ -99,8 +95,8 @@ impl Source<'_> {
         if self.context.links.has_better(self.link) { Err(Stopped::Moves) } else { Ok(()) }
     }
 
-    /// Waits for something from the other side. When nothing at all comes over the link, and there is another one, that
-    /// one is better.
+    /// Waits for something from the other side. When nothing at all comes over the link, and there is another one, a transfer
+    /// goes on over that.
     async fn hear<T>(&self, heard: impl Future<Output = Result<T, TransportError>>) -> Result<T, Stopped> {
         let Self { context, link, announced, .. } = *self;
         let mut silent = 0;
@@ -114,7 +110,8 @@ impl Source<'_> {
         let deadline = Instant::now() + PROGRESS_DEADLINE;
         while Instant::now() < deadline {
             let before = link.connection.datagrams_received();
-            let patience = SILENT_AFTER.max(link.connection.round_trip() * 3);
+            let now = Instant::now();
+            let patience = link.patience().over(link.connection.round_trip(), now).min(deadline - now);
             if let Ok(heard) = tokio::time::timeout(patience, &mut heard).await {
                 return Ok(heard?);
             }
@@ -129,6 +126,7 @@ impl Source<'_> {
                 if context.links.is_best(link) {
                     link.note_silence(before);
                 }
+                link.patience().left();
                 return Err(Stopped::Moves);
             }
             if silent >= SILENT_ALONE {
@@ -247,7 +245,9 @@ impl<'a> ChunkSource<'a> {
     async fn read_more(&mut self) -> Result<(), Stopped> {
         if self.waiting.is_empty() {
             let mut pieces = [const { Bytes::new() }; PIECES_MAX];
+            let asked = Instant::now();
             let count = self.source.hear(self.stream.read_pieces(&mut pieces)).await?;
+            self.source.link.patience().heard(asked.elapsed(), Instant::now());
             self.waiting.extend(pieces.into_iter().take(count.unwrap_or(0)));
         }
         self.input = self.waiting.pop_front().ok_or(TransportError::Truncated)?;

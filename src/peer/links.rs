@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::failure::Failure;
 use super::path::{Family, PathInfo, PathKind, WhyNotDirect};
 use super::rendezvous::Meeting;
+use crate::protocol::patience::Patience;
 use crate::protocol::rendezvous::Path;
 use crate::transport::connection::Connection;
 use crate::wire::ids::{PeerKey, PeerName};
@@ -42,6 +43,8 @@ pub(super) struct Link {
     silent_at: AtomicU64,
     /// Why it is not direct, when it is not.
     why_relayed: watch::Sender<Option<WhyNotDirect>>,
+    /// What the peer has shown over all links to it.
+    patience: Arc<Mutex<Patience>>,
     /// When another link was last looked for beside it, a direct one or one that is not silent.
     sought: Mutex<Option<Instant>>,
 }
@@ -95,6 +98,11 @@ impl Link {
     fn is_silent(&self) -> bool {
         let silent_at = self.silent_at.load(Ordering::Relaxed);
         silent_at != NOT_SILENT && silent_at == self.connection.datagrams_received()
+    }
+
+    /// How much the peer is to be waited for, and what it shows of that.
+    pub(super) fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes why there is no direct path.
@@ -273,6 +281,8 @@ impl Links {
         if open.len() >= LINKS_MAX {
             return None;
         }
+        let known = open.iter().find(|link| link.key == key).map(|link| link.patience.clone());
+        let patience = known.unwrap_or_default();
         let link = Arc::new(Link {
             name,
             key,
@@ -283,6 +293,7 @@ impl Links {
             usage: watch::Sender::default(),
             silent_at: AtomicU64::new(NOT_SILENT),
             why_relayed: watch::Sender::default(),
+            patience,
             sought: Mutex::default(),
         });
         open.push(link.clone());

@@ -24,6 +24,9 @@ use crate::wire::refusal::{CloseCode, Refusal};
 use crate::wire::rendezvous::{DialAnnounced, Direct, Purpose, WhyRelayed};
 use crate::wire::transfer::{PeerRequest, ReceivedAnswer};
 
+/// How long a link that was not asked for waits for the one that was.
+const MADE_BY_ANOTHER: Duration = Duration::from_millis(250);
+
 /// Finds the best open link to a person's peer, or has one made, which then lives on. Says whether it is a new one.
 ///
 /// Not for the transfer thread: QUIC's work on a connection is done where it was dialled.
@@ -49,8 +52,30 @@ pub(super) async fn open(
     if let Some(failure) = &*failed {
         return Err(failure.clone());
     }
-    let link = rendezvous::ask(context, to, key, purpose).await;
-    link.map(|link| (link, true)).inspect_err(|failure| *failed = Some(failure.clone()))
+    tokio::select! {
+        biased;
+        link = rendezvous::ask(context, to, key, purpose) => {
+            link.map(|link| (link, true)).inspect_err(|failure| *failed = Some(failure.clone()))
+        }
+        link = made_by_another(context, key) => Ok((link, false)),
+    }
+}
+
+/// Waits for a link to a key that the other side has dialled, or somebody else here.
+async fn made_by_another(context: &Context, key: PeerKey) -> InUse {
+    let mut added = context.links.additions();
+    loop {
+        if context.links.find(key).is_some() {
+            // It may be the one that is being asked for: whoever asked hears of it in a moment.
+            tokio::time::sleep(MADE_BY_ANOTHER).await;
+            if let Some(link) = context.links.find(key) {
+                return link;
+            }
+        }
+        if added.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Finds or makes a direct link to a person's peer; a relayed one, when there is no direct path.

@@ -99,12 +99,15 @@ impl Entry {
     }
 }
 
+/// What the task of a transfer came to.
+type Ended = (TransferId, Result<Event, Failure>);
+
 struct Keeper {
     context: Arc<Context>,
     began: Instant,
     entries: BTreeMap<TransferId, Entry>,
     schedule: Schedule,
-    running: JoinSet<(TransferId, Result<Event, Failure>)>,
+    running: JoinSet<Ended>,
 }
 
 /// Keeps the transfers of a peer until it ends.
@@ -125,10 +128,7 @@ pub(super) async fn run(context: Arc<Context>, mut asks: mpsc::Receiver<Ask>) {
         let wakes_at = keeper.schedule.wakes_at().map(|due| keeper.began + due);
         tokio::select! {
             Some(ask) = asks.recv() => keeper.answer(ask).await,
-            Some(ended) = keeper.running.join_next_with_id() => match ended {
-                Ok((_, (id, result))) => keeper.ended(id, result).await,
-                Err(error) => keeper.stopped(&error).await,
-            },
+            Some(ended) = keeper.running.join_next() => keeper.take(ended).await,
             event = events.recv() => keeper.hear(event),
             () = until(wakes_at) => {}
         }
@@ -319,6 +319,13 @@ impl Keeper {
         self.ended(id, Err(Failure::new(FailureKind::Other, "the transfer was stopped by a fault"))).await;
     }
 
+    async fn take(&mut self, ended: Result<Ended, JoinError>) {
+        match ended {
+            Ok((id, result)) => self.ended(id, result).await,
+            Err(error) => self.stopped(&error).await,
+        }
+    }
+
     /// Takes the result of a transfer's task.
     async fn ended(&mut self, id: TransferId, result: Result<Event, Failure>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
@@ -419,6 +426,10 @@ impl Keeper {
     }
 
     async fn cancel(&mut self, id: TransferId) -> Result<TransferRow, Failure> {
+        // What has arrived already is not cancelled.
+        while let Some(ended) = self.running.try_join_next() {
+            self.take(ended).await;
+        }
         let Some(mut entry) = self.forget(id, false).await else { return Err(gone()) };
         entry.stop();
         let row = entry.row(None);

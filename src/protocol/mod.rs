@@ -15,6 +15,7 @@ pub mod mailbox;
 pub mod new_accounts;
 pub mod pace;
 pub mod password_tries;
+pub mod patience;
 pub mod people;
 pub mod prekeys;
 pub mod presence;
