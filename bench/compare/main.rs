@@ -23,11 +23,12 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
 use figures::Machine;
+use files::packets;
 use files::unframed::{self, Threads};
 use process::measured;
 use report::{CannotRun, Report};
@@ -61,6 +62,11 @@ const SUITES: &[Suite] = &[
         name: "files:large",
         about: "one of 1 GiB",
         measure: |is_quick| files::measure(is_quick, &[files::Part::Large]),
+    },
+    Suite {
+        name: "files:packets",
+        about: "the same in packets of 1,500 bytes",
+        measure: |is_quick| files::measure(is_quick, &[files::Part::Packets]),
     },
     Suite {
         name: "files:medium",
@@ -166,6 +172,7 @@ fn main() -> ExitCode {
         [unframed::RECEIVE, threads, address, target] => Threads::parse(threads)
             .and_then(|threads| unframed::receive(threads, address, Path::new(target)))
             .map(|()| true),
+        [packets::INSIDE, settings] => far::tell(settings, packets::find).map(|()| true),
         [links::INSIDE, settings] => far::tell(settings, links::find).map(|()| true),
         [chat_under_load::INSIDE, settings] => far::tell(settings, chat_under_load::find).map(|()| true),
         [control::bare::SERVE, answer_bytes] => control::bare::serve(answer_bytes).map(|()| true),
@@ -191,6 +198,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             "there is no suite {name}\n{}",
             suites()
         );
+    }
+    if let Some(part) = SUITES.iter().find(|suite| arguments.update && is_named(suite) && suite.is_part()) {
+        bail!("{} is a part, and bench/README.md has tables of whole suites: leave --update out", part.name);
     }
     if arguments.suites.is_empty() {
         println!("{}", suites());

@@ -71,7 +71,7 @@ pub(crate) struct Round {
 pub(crate) fn measure(is_quick: bool) -> anyhow::Result<Report> {
     let (rounds, messages, megabytes) = if is_quick { (1, 100, [60, 500]) } else { (5, 400, [150, 2_000]) };
     let settings = Settings { rounds, messages, megabytes };
-    let rounds: Vec<Round> = far::inside(INSIDE, &settings)?;
+    let rounds: Vec<Round> = far::inside_with_places(INSIDE, &settings)?;
     let mut report = Report::new(settings);
     report.note(format!(
         "two resident peers in conversation, one message after another; the link has {MEGABITS} Mbit/s, a round trip of {} ms, \

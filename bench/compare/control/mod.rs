@@ -7,6 +7,7 @@ mod requests;
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::report::Report;
@@ -39,8 +40,8 @@ pub(crate) fn measure(is_quick: bool) -> anyhow::Result<Report> {
     let Settings { rounds, run, .. } = settings;
     let mut report = Report::new(settings);
     report.note(format!("{rounds} rounds, runs of {run:?}; medians, in brackets the least and the most"));
-    requests::measure(settings, &mut report)?;
-    handshakes::measure(settings, &mut report)?;
-    idle_sessions::measure(settings, &mut report)?;
+    requests::measure(settings, &mut report).context("requests")?;
+    handshakes::measure(settings, &mut report).context("new connections")?;
+    idle_sessions::measure(settings, &mut report).context("sessions that say nothing")?;
     Ok(report)
 }

@@ -39,14 +39,19 @@ const TCP_SETTINGS: &str = "echo 4096 131072 67108864 > /proc/sys/net/ipv4/tcp_r
                             echo 4096 131072 67108864 > /proc/sys/net/ipv4/tcp_wmem\n\
                             echo 1 > /proc/sys/net/ipv4/tcp_no_metrics_save\n";
 
+/// As [`inside`], where there are to be [`Places`].
+pub(crate) fn inside_with_places<T: DeserializeOwned>(what: &str, settings: &impl Serialize) -> anyhow::Result<T> {
+    if let Err(error) = File::options().read(true).write(true).open("/dev/net/tun") {
+        return Err(CannotRun(format!("/dev/net/tun, with which a slow link is made, cannot be used: {error}")).into());
+    }
+    inside(what, settings)
+}
+
 /// Runs this program once more, in namespaces of its own, with a word that names what it is to do and with settings. Gives
 /// what it found. Everything it starts ends with it, its files too, which lie in memory.
 pub(crate) fn inside<T: DeserializeOwned>(what: &str, settings: &impl Serialize) -> anyhow::Result<T> {
     if let Some(missing) = what_is_missing() {
         return Err(CannotRun(missing).into());
-    }
-    if let Err(error) = File::options().read(true).write(true).open("/dev/net/tun") {
-        return Err(CannotRun(format!("/dev/net/tun, with which a slow link is made, cannot be used: {error}")).into());
     }
     let mut inner = command_inside(&std::env::current_exe()?);
     inner.args([what, &serde_json::to_string(settings)?]).env("TMPDIR", "/run");

@@ -3,6 +3,7 @@
 mod cp;
 mod everybody;
 mod over_ssh;
+pub(crate) mod packets;
 mod room;
 mod sendme;
 mod side;
@@ -20,12 +21,13 @@ use serde::Serialize;
 use crate::bounds::Bound;
 use crate::figures::{Row, Spread};
 use crate::plot::Plot;
-use crate::report::Report;
+use crate::report::{CannotRun, Report};
 use everybody::Everybody;
 use room::Room;
 use side::{Run, Side};
 use turns::Measured;
 use two_people::TwoPeople;
+use unframed::Threads;
 
 const MIB: u64 = 1 << 20;
 
@@ -36,6 +38,7 @@ const MIB_MORE_MAX: f64 = 4.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Large,
+    Packets,
     Medium,
     Small,
     Tiny,
@@ -44,7 +47,8 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: &[Self] = &[Self::Large, Self::Medium, Self::Small, Self::Tiny, Self::Tree, Self::Memory];
+    pub(crate) const ALL: &[Self] =
+        &[Self::Large, Self::Packets, Self::Medium, Self::Small, Self::Tiny, Self::Tree, Self::Memory];
 }
 
 /// So many files of one size, all different.
@@ -115,6 +119,7 @@ impl Bench {
                 let measured = self.compare(everybody, file, format!("One file of {large_mib} MiB"))?;
                 self.expect_large(&format!("{large_mib} MiB"), &measured);
             }
+            Part::Packets => self.packets(large_mib)?,
             Part::Medium => {
                 let file = self.room.file("medium", medium_mib * MIB)?;
                 let measured = self.compare(everybody, file, format!("One file of {medium_mib} MiB"))?;
@@ -161,8 +166,24 @@ impl Bench {
         Ok(measured)
     }
 
+    /// The program beside the plain stream where packets are as large as on most networks.
+    fn packets(&mut self, mib: u64) -> anyhow::Result<()> {
+        let settings = packets::Settings { bytes: mib * MIB, rounds: self.settings.rounds };
+        let measured = match packets::measure(settings) {
+            Err(error) if error.is::<CannotRun>() => {
+                self.report.note(format!("packets of {} bytes are left out: {error}", packets::PACKET_BYTES));
+                return Ok(());
+            }
+            measured => measured?,
+        };
+        let what = format!("{mib} MiB, packets of {} bytes", packets::PACKET_BYTES);
+        self.report.table(format!("One file of {what}"), turns::rows(&measured));
+        self.expect(&what, &measured, Threads::One.side(), Some(0.90), 0.95);
+        Ok(())
+    }
+
     fn expect_large(&mut self, what: &str, measured: &[Measured]) {
-        self.expect(what, measured, "unframed quinn stream", Some(0.90), 0.95);
+        self.expect(what, measured, Threads::One.side(), None, 0.95);
         self.expect(what, measured, "scp", Some(1.5), 1.8);
         self.expect(what, measured, "scp aes128-gcm", Some(1.3), 1.5);
         self.expect(what, measured, "sendme", Some(2.8), 3.3);
@@ -179,7 +200,7 @@ impl Bench {
         self.expect(what, measured, "scp", Some(5.0), 8.0);
         self.expect(what, measured, "rsync", Some(2.0), 3.0);
         let peers = measured.iter().filter(|side| side.is_peer);
-        let ratios = peers.map(|side| (side.name, side.times_slower(&measured[0]).median));
+        let ratios = peers.map(|side| (side.name.as_str(), side.times_slower(&measured[0]).median));
         if let Some((best, ratio)) = ratios.min_by(|(_, one), (_, other)| one.total_cmp(other)) {
             let bound = Bound::at_least(format!("{what}: times as fast as the best of the others, {best}"), ratio);
             self.report.bounds.push(bound.gate(1.0).goal(1.2));

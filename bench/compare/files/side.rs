@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::process::measured::Used;
 
 /// One of the ways that are measured side by side: whoever sends waits already, whoever receives is a new process.
@@ -24,7 +26,7 @@ pub(crate) trait Side {
 }
 
 /// What one transfer took.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// By the receiver.
     pub(crate) used: Used,

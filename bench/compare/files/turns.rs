@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
 use super::room::{self, Room};
 use super::side::{Run, Side};
 use crate::figures::{Row, Spread};
 
 /// What was measured of one side.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) is_peer: bool,
     /// Empty folders that it did not bring.
     pub(crate) folders_missing: usize,
@@ -19,7 +21,7 @@ pub(crate) struct Measured {
 
 impl Measured {
     fn nothing_of(side: &dyn Side) -> Self {
-        Self { name: side.name(), is_peer: side.is_peer(), folders_missing: 0, runs: Vec::new() }
+        Self { name: side.name().to_owned(), is_peer: side.is_peer(), folders_missing: 0, runs: Vec::new() }
     }
 
     /// How many times as much another side takes, round by round: what slows the machine down for a while slows both.
@@ -72,7 +74,7 @@ pub(crate) fn rows(measured: &[Measured]) -> Vec<Row> {
             ("x of qchat", side.ratio(&measured[0], Run::cpu_seconds)),
             ("receiver's MiB", spread(|run| run.used.peak_mib)),
         ];
-        Row { variant: side.name.to_owned(), figures }
+        Row { variant: side.name.clone(), figures }
     };
     measured.iter().map(row).collect()
 }

@@ -60,6 +60,14 @@ pub(crate) enum Threads {
 impl Threads {
     pub(crate) const ALL: [Self; 2] = [Self::One, Self::Two];
 
+    /// What a stream between such processes is called.
+    pub(crate) fn side(self) -> &'static str {
+        match self {
+            Self::One => "unframed quinn stream",
+            Self::Two => "the same, network and disk on two threads",
+        }
+    }
+
     /// As an argument.
     fn name(self) -> &'static str {
         match self {
@@ -97,10 +105,7 @@ impl Unframed {
 
 impl Side for Unframed {
     fn name(&self) -> &'static str {
-        match self.threads {
-            Threads::One => "unframed quinn stream",
-            Threads::Two => "the same, network and disk on two threads",
-        }
+        self.threads.side()
     }
 
     fn is_peer(&self) -> bool {

@@ -93,7 +93,7 @@ pub(crate) struct Found {
 
 pub(crate) fn measure(is_quick: bool, parts: &[Part]) -> anyhow::Result<Report> {
     let settings = Settings::new(is_quick, parts);
-    let found: Found = far::inside(INSIDE, &settings)?;
+    let found: Found = far::inside_with_places(INSIDE, &settings)?;
     let mut report = Report::new(&settings);
     report.note(format!(
         "a cable in user space between two namespaces, 1,500 bytes to a packet; by itself it carries {} Mbit/s of one TCP \
