@@ -8,7 +8,7 @@ use super::exit;
 use super::operator_args::{Admin, Serve};
 use super::settings::ServerAddress;
 use super::transfers::{Accept, WhichOffer, WhichTransfer};
-use super::words::{DEFAULT_TERM, audience_of, term_of};
+use super::words::{DEFAULT_TERM, audience_of, shared_name, term_of};
 use super::{sizes, times};
 use crate::peer::handle::Term;
 use crate::storage::history::{Before, id_beginning};
@@ -91,7 +91,7 @@ pub(super) enum Verb {
     Send(Send),
     /// Fetch a shared file.
     Get(Get),
-    /// List files that others offer you, and yours that were not answered yet.
+    /// List files that others offer you, and yours that were not taken yet.
     Offers(Myself),
     /// Fetch an offered file; or say whose files you take without asking.
     Accept(Accept),
@@ -516,7 +516,7 @@ pub(super) struct Privacy {
 #[derive(Debug, ClapArgs)]
 pub(super) struct Unshare {
     /// The names under which they are shared.
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = shared_name)]
     pub(super) names: Vec<FileName>,
     #[command(flatten)]
     pub(super) login: Login,

@@ -183,6 +183,10 @@ fn people(row: &TransferRow) -> String {
 }
 
 fn moved(row: &TransferRow) -> String {
+    // How much has come of one that has stopped is known when it goes on: a program that was killed has not written it down.
+    if row.done == 0 && row.state != TransferState::Running {
+        return HumanBytes(row.size).to_string();
+    }
     format!("{} of {}", HumanBytes(row.done), HumanBytes(row.size))
 }
 
@@ -210,7 +214,7 @@ pub(super) fn offer(event: &Event, face: Face) -> Option<String> {
             format!("* {from} does not offer {} any more", printable(name.as_str()))
         }
         Event::OpenOffer { to, id, name, size, files, since } => format!(
-            "{id:.8}  {} ({}) to {to}, since {}: not answered yet, `{}` takes it back",
+            "{id:.8}  {} ({}) to {to}, since {}: not taken yet, `{}` takes it back",
             titled(name, *files),
             amount(*size, *files),
             day_and_time(*since),

@@ -85,7 +85,7 @@ pub(super) const WORDS: &[Word] = &[
     ),
     word("/send", "[--exclude GLOB] [--gitignore] NAME PATH", "offer a file or folder; it is sent once they accept"),
     word("/limit", "[RATE|off]", "how fast files go and come, each way: bytes in a second such as 500K or 1.5M"),
-    word("/offers", "", "files and folders that others offer you, and yours that were not answered yet"),
+    word("/offers", "", "files and folders that others offer you, and yours that were not taken yet"),
     word("/accept", "[--out DIR] [--overwrite|--rename] [--executable] [NAME|ID]", "fetch what is offered"),
     word(
         "/accept",
@@ -248,7 +248,7 @@ fn command(word: &str, rest: &str, folder: &std::path::Path) -> Result<Command, 
             let audience = audience_of(rest).map_err(|error| Failure::new(FailureKind::Usage, error))?;
             Command::SetPrivacy { audience }
         }
-        "/unshare" => Command::Unshare { name: FileName::parse(one(word, rest)?).map_err(usage)? },
+        "/unshare" => Command::Unshare { name: shared_name(one(word, rest)?).map_err(usage)? },
         "/get" => {
             let (place, rest) = flags::take::<args::Place>(word, rest)?;
             let (collision, executable, folder) = (place.collision(), place.executable(), out_of(&place, &folder));
@@ -365,9 +365,12 @@ pub(super) fn source(text: &str) -> Result<Source, Failure> {
             .hint("`find` shows what can be fetched")
     })?;
     let owner = PeerName::parse(owner).map_err(usage)?;
-    // A folder is listed with a slash at its end.
-    let name = FileName::parse(name.strip_suffix('/').unwrap_or(name)).map_err(usage)?;
-    Ok(Source::Named { owner, name })
+    Ok(Source::Named { owner, name: shared_name(name).map_err(usage)? })
+}
+
+/// Reads the name of what is shared: a folder is listed with a slash at its end.
+pub(super) fn shared_name(text: &str) -> Result<FileName, IdError> {
+    FileName::parse(text.strip_suffix('/').unwrap_or(text))
 }
 
 /// How long somebody is allowed to see an address when nothing is said: as long as a conversation.

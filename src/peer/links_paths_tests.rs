@@ -446,5 +446,5 @@ async fn who_takes_a_file_over_another_link_is_not_said_to_have_stopped() {
         }
     }
     let [note] = &notes[..] else { panic!("{notes:?}") };
-    assert!(note.contains("alice has stopped taking a file"), "{note}");
+    assert!(note.contains("alice has stopped taking file: it was paused or cancelled there"), "{note}");
 }

@@ -25,6 +25,9 @@ use crate::wire::ids::{MessageId, PeerKey, PeerName};
 use crate::wire::message::{Body, Offer};
 use crate::wire::refusal::Refusal;
 
+/// How many of several offers an error names.
+const SEVERAL_NAMED_MAX: usize = 8;
+
 /// Lists the offers that wait for an answer: of others, then of this account.
 pub(super) async fn list(context: &Context, rows: &Rows) -> Result<(), Failure> {
     list_others(context, &HashSet::new(), rows).await?;
@@ -146,6 +149,13 @@ pub(super) async fn decline(context: &Arc<Context>, which: &str) -> Result<(), F
     Ok(close_offer(context.database(), offer.id).await?)
 }
 
+/// Several offers are meant by the same word.
+pub(super) fn several_fit<'a>(fit: impl Iterator<Item = (MessageId, &'a str)>) -> Failure {
+    let fit: Vec<_> = fit.take(SEVERAL_NAMED_MAX).map(|(id, name)| format!("{id:.8} {name}")).collect();
+    Failure::new(FailureKind::Usage, format!("more than one offer fits: {}", fit.join(", ")))
+        .hint("name one by the beginning of its id; `offers` lists all")
+}
+
 /// The open offer that a person means: by the beginning of its id, by who makes it, or the only one. One that was accepted
 /// and has not come yet is meant only when it is named, and no other one fits.
 async fn choose(context: &Context, which: &str) -> Result<OpenOffer, Failure> {
@@ -165,7 +175,9 @@ async fn choose(context: &Context, which: &str) -> Result<OpenOffer, Failure> {
             FailureKind::Usage,
             format!("no open offer is {which:?}, nor comes from somebody of that name"),
         )),
-        _ => Err(Failure::new(FailureKind::Usage, "more than one offer fits")
-            .hint("name one by the beginning of its id: `offers` lists them")),
+        (_, last) => {
+            let fit = offers.iter().chain(&last).map(|offer| (offer.id, offer.offer.name.as_str()));
+            Err(several_fit(fit))
+        }
     }
 }

@@ -209,14 +209,17 @@ impl Outcomes {
                     self.fails(offer, failure, rows).await;
                 }
             }
-            event @ Event::Progress { activity: Activity::Sending, .. } => {
-                let is_theirs = matches!(&event, Event::Progress { peer: Some(peer), .. } if *peer == self.to);
-                if is_theirs && self.waits {
-                    rows.hint(event);
-                }
+            event @ Event::Progress { activity: Activity::Sending, .. } if self.waits && self.is_of_these(&event) => {
+                rows.hint(event);
             }
             _ => {}
         }
+    }
+
+    /// Whether progress is that of one of the offers: other transfers to the same person may run.
+    fn is_of_these(&self, progress: &Event) -> bool {
+        let Event::Progress { name, peer: Some(peer), .. } = progress else { return false };
+        *peer == self.to && self.open.values().any(|open| open.name.as_str() == name)
     }
 
     /// Notes that one does not go. Of several that is told at once: it may take long until all have been answered.

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::download::Wanted;
 use super::event::Event;
 use super::failure::{Failure, FailureKind};
+use super::offers::several_fit;
 use super::rows::{Direction, TransferRow, TransferState};
 use super::transfer_steps::{Ask, Begin, Keep, Step, Steps};
 use super::{messages, uploads};
@@ -222,8 +223,7 @@ async fn withdraw_named(context: &Context, which: &str) -> Result<TransferRow, F
     match (offered.len(), offered.pop()) {
         (1, Some(open)) => withdraw(context, open.offer).await?.ok_or_else(|| no_transfer(which)),
         (0, _) => Err(no_transfer(which)),
-        _ => Err(Failure::new(FailureKind::Usage, "more than one offer fits")
-            .hint("name one by the beginning of its id: `offers` lists them")),
+        (_, last) => Err(several_fit(offered.iter().chain(&last).map(|open| (open.offer, open.share.name.as_str())))),
     }
 }
 

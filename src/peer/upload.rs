@@ -34,7 +34,7 @@ pub(super) async fn answer_fetch(context: Arc<Context>, link: InUse, fetch: Fetc
             tracing::debug!(name = %link.name, "the rest of a file goes over another link");
         }
         Err(error) => {
-            context.tell(Event::Note { text: format!("* {} has stopped taking a file: {error}", link.name) });
+            tracing::debug!(name = %link.name, %error, "a file is not taken any more");
             stream.abort(CloseCode::NoProgress);
         }
     }
@@ -82,7 +82,8 @@ async fn serve(context: &Arc<Context>, asker: &Link, fetch: Fetch, stream: &mut 
         }
     };
     if let Some(batches) = batches {
-        send_batches(context, asker, &serving, &share, batches, stream).await?;
+        let sent = send_batches(context, asker, &serving, &share, batches, stream).await;
+        sent.inspect_err(|error| tell_of_end(context, asker, &share, error))?;
     }
     serving.finish();
     stream.finish();
@@ -135,6 +136,17 @@ async fn find(context: &Context, asker: &Link, fetch: Fetch) -> Result<(SharedFi
 fn tell_of(context: &Context, asker: &Link, share: &SharedFile, error: &ShareError) {
     let text = format!("* {} asked for {}, but {error}: share it again, or take it back", asker.name, share.name);
     context.tell(Event::Note { text });
+}
+
+/// Tells our own person why the rest of something is not taken, unless it only comes over another link.
+fn tell_of_end(context: &Context, asker: &Link, share: &SharedFile, error: &TransportError) {
+    let why = match error {
+        TransportError::Reset(CloseCode::Duplicate) => return,
+        TransportError::Reset(CloseCode::Cancelled) => "it was paused or cancelled there".to_owned(),
+        TransportError::Closed(CloseCode::Done) => "the program there has ended".to_owned(),
+        error => error.to_string(),
+    };
+    context.tell(Event::Note { text: format!("* {} has stopped taking {}: {why}", asker.name, share.name) });
 }
 
 async fn refuse(stream: &mut Stream, refusal: Refusal) -> Result<(), TransportError> {
