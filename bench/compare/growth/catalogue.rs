@@ -7,18 +7,18 @@ use std::time::Instant;
 
 use anyhow::{anyhow, ensure};
 use qchat::transport::connection::Connection;
-use qchat::wire::account::LoginKind;
 use qchat::wire::catalog::{Entry, EntryKind, Query, Scope};
 use qchat::wire::directory::{DirectoryReply, DirectoryRequest};
 use qchat::wire::ids::{FileDigest, FileName, FileSize, Pattern};
 use rusqlite::params;
+use tokio::task::JoinSet;
 
 use super::{Series, Settings};
 use crate::all_cores;
 use crate::bounds::Bound;
 use crate::figures::Spread;
 use crate::people::ask;
-use crate::people::crowd::{Person, directory_with, log_in_all, people};
+use crate::people::crowd::{Person, arrive, directory_with, people};
 
 /// Who publishes the entries, each as many as the others.
 const OWNERS: usize = 100;
@@ -107,8 +107,8 @@ pub(super) fn measure(settings: Settings, bounds: &mut Vec<Bound>) -> anyhow::Re
 async fn search_all(entries: usize, settings: Settings) -> anyhow::Result<Vec<Vec<f64>>> {
     let (owners, asker) = (people("owner", OWNERS)?, people("asker", 1)?);
     let directory = directory_with(&[&asker, &owners], |file| fill(file, &owners, entries)).await?;
-    let mut present = log_in_all(directory.place, &asker, LoginKind::Resident).await?;
-    let (_, asking) = present.pop().ok_or_else(|| anyhow!("nobody asks"))?;
+    let mut taking = JoinSet::new();
+    let asking = arrive(directory.place, &asker, &mut taking).await?.pop().ok_or_else(|| anyhow!("nobody asks"))?;
     let mut taken = vec![Vec::new(); SEARCHES.len() + 1];
     for round in 0..settings.rounds {
         for ((_, sought), taken) in SEARCHES.iter().zip(&mut taken) {

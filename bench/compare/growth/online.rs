@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use qchat::transport::connection::Connection;
-use qchat::wire::account::LoginKind;
 use qchat::wire::directory::DirectoryRequest;
 use tokio::task::JoinSet;
 
@@ -13,7 +12,7 @@ use crate::all_cores;
 use crate::bounds::Bound;
 use crate::figures::Spread;
 use crate::people::ask;
-use crate::people::crowd::{arrive, directory_of, log_in_all, people};
+use crate::people::crowd::{arrive, directory_of, people};
 
 /// How many times as long a request may take with the most people as with the fewest.
 const TIMES_MOST: f64 = 2.0;
@@ -55,10 +54,8 @@ async fn grow(settings: Settings) -> anyhow::Result<[Medians; 3]> {
     let most = settings.online.last().copied().unwrap_or(1);
     let (asker, crowd) = (people("asker", 1)?, people("quiet", most)?);
     let directory = directory_of(&[&asker, &crowd]).await?;
-    let errand = LoginKind::Errand { collects: false };
-    let mut asking = log_in_all(directory.place, &asker, errand).await?;
-    let (_, asking) = asking.pop().ok_or_else(|| anyhow!("nobody asks"))?;
     let (mut taking, mut present) = (JoinSet::new(), Vec::new());
+    let asking = arrive(directory.place, &asker, &mut taking).await?.pop().ok_or_else(|| anyhow!("nobody asks"))?;
     let mut medians = [const { Medians::new() }; 3];
     for &size in settings.online {
         present.extend(arrive(directory.place, &crowd[present.len()..size], &mut taking).await?);

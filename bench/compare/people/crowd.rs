@@ -196,6 +196,16 @@ async fn acquaint(store: &Arc<SqliteStore>, first: &[Arc<Person>], later: &[&[Ar
 
 /// Logs people in from one socket, and keeps their order.
 pub(crate) async fn log_in_all(place: Place, people: &[Arc<Person>], kind: LoginKind) -> anyhow::Result<Vec<Present>> {
+    log_in_each(place, people, kind, |_| ()).await
+}
+
+/// The same, and does something for everybody who is in, at once.
+async fn log_in_each(
+    place: Place,
+    people: &[Arc<Person>],
+    kind: LoginKind,
+    mut is_in: impl FnMut(&Present),
+) -> anyhow::Result<Vec<Present>> {
     let socket = endpoint(Ipv4Addr::LOCALHOST, &IdentityKey::generate(&mut OsRandom))?;
     let turns = Arc::new(Semaphore::new(LOGINS_AT_ONCE));
     let mut logins = JoinSet::new();
@@ -210,10 +220,13 @@ pub(crate) async fn log_in_all(place: Place, people: &[Arc<Person>], kind: Login
     }
     let mut present = Vec::with_capacity(people.len());
     while let Some(login) = logins.join_next().await {
-        present.push(login??);
+        let (number, person, connection) = login??;
+        let arrived = (person, connection);
+        is_in(&arrived);
+        present.push((number, arrived));
     }
-    present.sort_by_key(|(number, ..)| *number);
-    Ok(present.into_iter().map(|(_, person, connection)| (person, connection)).collect())
+    present.sort_by_key(|(number, _)| *number);
+    Ok(present.into_iter().map(|(_, arrived)| arrived).collect())
 }
 
 /// Logs people in from one socket, who then take what they are told for as long as the tasks run.
@@ -222,9 +235,11 @@ pub(crate) async fn arrive(
     people: &[Arc<Person>],
     taking: &mut JoinSet<()>,
 ) -> anyhow::Result<Vec<Connection>> {
-    let present = log_in_all(place, people, LoginKind::Resident).await?;
-    for (person, connection) in present.clone() {
+    // Whoever leaves a push untaken for long is logged out.
+    let take = |arrived: &Present| {
+        let (person, connection) = arrived.clone();
         taking.spawn(async move { while person.take_push(&connection).await.is_ok() {} });
-    }
+    };
+    let present = log_in_each(place, people, LoginKind::Resident, take).await?;
     Ok(present.into_iter().map(|(_, connection)| connection).collect())
 }
