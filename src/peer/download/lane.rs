@@ -30,9 +30,9 @@ const IDLE_AGAIN: Duration = Duration::from_millis(50);
 /// A lane asks for its next run this long before it has the last group of the one before, beside two round trips.
 const ASK_AHEAD: Duration = Duration::from_millis(100);
 
-/// Of a group each: some are being filled while others are proven and written. With two of them the two threads wait for
-/// each other more often: 1 GiB took 4 % longer than with eight, which are more memory than that is worth.
-const BUFFERS: usize = 4;
+/// Of a group each: one is being filled while the other is proven and written. What is in them is lost when the program is
+/// killed, so there are no more: with eight 1 GiB comes 4 % sooner, and with four a kill costs two groups instead of one.
+const BUFFERS: usize = 2;
 
 /// What all lanes of a transfer share.
 pub(super) struct Shared {
