@@ -162,7 +162,8 @@ fn a_pause_is_said_once_and_the_sender_lists_nothing_that_stands_still() {
     alice_peer.event_where("progress", |event| event["activity"] == "sending");
     bob_peer.say("/pause");
     // The stream is broken off, and nobody waits for what might come instead.
-    alice_peer.event_where("note", |event| text(event, "text").contains("has stopped taking "));
+    let end = "* bob has stopped taking large.bin: it was paused or cancelled there";
+    alice_peer.event_where("note", |event| text(event, "text") == end);
     assert_eq!(alice.rows("transfers", &[]), Vec::<Value>::new());
 
     bob_peer.line_with("large.bin from alice is paused; `/resume ");

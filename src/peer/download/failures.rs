@@ -59,11 +59,10 @@ pub(super) fn failure_of(stopped: Stopped, from: &PeerName, name: &str) -> Failu
     match stopped {
         Stopped::Here(failure) => failure,
         Stopped::Moves => Failure::new(FailureKind::Other, format!("{from}:{name}: the transfer did not move on")),
-        Stopped::Refused(refusal) => {
-            let failure = Failure::from(refusal).about(format!("{from}:{name}"));
-            let is_over = refusal == Refusal::Withdrawn;
-            if is_over { failure.hint("it can be fetched once its owner shares it again") } else { failure }
-        }
+        Stopped::Refused(refusal @ Refusal::Withdrawn) => Failure::from(refusal)
+            .about(format!("{from}:{name}"))
+            .hint("it can be fetched once its owner shares it again"),
+        Stopped::Refused(refusal) => Failure::from(refusal).about(format!("{from}:{name}")),
         Stopped::TooLarge { size, bytes_max } => {
             let message = format!("{from} has {size} bytes where no more than {bytes_max} belong");
             Failure::new(FailureKind::Integrity, message)

@@ -31,7 +31,7 @@ const IDLE_AGAIN: Duration = Duration::from_millis(50);
 const ASK_AHEAD: Duration = Duration::from_millis(100);
 
 /// Of a group each: one is being filled while the other is proven and written. What is in them is lost when the program is
-/// killed, so there are no more: with eight 1 GiB comes 4 % sooner, and with four a kill costs two groups instead of one.
+/// killed, so there are no more: with four of them a kill costs two groups instead of one (`tests/kill/run`).
 const BUFFERS: usize = 2;
 
 /// What all lanes of a transfer share.
