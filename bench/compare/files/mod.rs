@@ -151,10 +151,8 @@ impl Bench {
         let mut sides = everybody.sides(self.room.path(), &path)?;
         let measured = turns::interleave(&self.room, self.settings.rounds, &mut sides, &path)?;
         let file = path.file_name().unwrap_or_default().display();
-        for (name, remark) in sides.iter().filter_map(|side| Some((side.name(), side.remark()?))) {
-            self.report.note(format!("{file}: {name}: {remark}"));
-        }
         drop(sides);
+        self.note_remarks(&file.to_string(), &measured);
         ensure!(measured[0].folders_missing == 0, "{} did not bring all folders", measured[0].name);
         self.room.remove(&path)?;
         for Measured { name, folders_missing, .. } in measured.iter().filter(|side| side.folders_missing > 0) {
@@ -164,6 +162,12 @@ impl Bench {
         self.report.plots.push(Plot::bars(&format!("files-{file}"), title.clone(), &rows, "s"));
         self.report.table(title, rows);
         Ok(measured)
+    }
+
+    fn note_remarks(&mut self, what: &str, measured: &[Measured]) {
+        for (side, remark) in measured.iter().filter_map(|side| Some((&side.name, side.remark.as_ref()?))) {
+            self.report.note(format!("{what}: {side}: {remark}"));
+        }
     }
 
     /// The program beside the plain stream where packets are as large as on most networks.
@@ -177,6 +181,7 @@ impl Bench {
             measured => measured?,
         };
         let what = format!("{mib} MiB, packets of {} bytes", packets::PACKET_BYTES);
+        self.note_remarks(&what, &measured);
         self.report.table(format!("One file of {what}"), turns::rows(&measured));
         self.expect(&what, &measured, Threads::One.side(), Some(0.90), 0.95);
         Ok(())

@@ -16,12 +16,20 @@ pub(crate) struct Measured {
     pub(crate) is_peer: bool,
     /// Empty folders that it did not bring.
     pub(crate) folders_missing: usize,
+    /// What else has to be known of what it has fetched.
+    pub(crate) remark: Option<String>,
     runs: Vec<Run>,
 }
 
 impl Measured {
     fn nothing_of(side: &dyn Side) -> Self {
-        Self { name: side.name().to_owned(), is_peer: side.is_peer(), folders_missing: 0, runs: Vec::new() }
+        Self {
+            name: side.name().to_owned(),
+            is_peer: side.is_peer(),
+            folders_missing: 0,
+            remark: None,
+            runs: Vec::new(),
+        }
     }
 
     /// How many times as much another side takes, round by round: what slows the machine down for a while slows both.
@@ -57,6 +65,9 @@ pub(crate) fn interleave(
             }
             target.close()?;
         }
+    }
+    for (side, measured) in sides.iter().zip(&mut measured) {
+        measured.remark = side.remark();
     }
     Ok(measured)
 }
