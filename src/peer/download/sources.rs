@@ -123,7 +123,7 @@ enum Ended {
     Tree(SourceNumber, InUse, Result<HashTree, Stopped>),
     /// With the link, which was in use meanwhile.
     Checked(InUse, HashTree, Result<Groups, Failure>),
-    /// The end of a lane that reads: the other one has the last word.
+    /// The end of a lane that reads. What it saw last, such as a lie behind the last group, the other one says.
     Reading,
     Lane(Arc<Lane>, Result<(), Stopped>),
 }
@@ -232,8 +232,9 @@ impl<'a> Transfer<'a> {
                 }
                 Some(dialled) = self.dials.join_next() => self.dialled(dialled),
                 Some(ended) = self.jobs.join_next() => {
+                    let has_last_word = !matches!(ended, Ok(Ended::Reading));
                     self.ended(ended)?;
-                    if self.is_complete() {
+                    if has_last_word && self.is_complete() {
                         return Ok(());
                     }
                 }
