@@ -211,4 +211,55 @@ END;
 INSERT INTO share_name (name) SELECT DISTINCT name FROM share;
 INSERT INTO share_text (rowid, name) SELECT number, name || char(2, 2) FROM share_name;
 ",
+    "
+-- All names that are published, ASCII letters as small ones, each between line feeds: some kilobytes of text for each
+-- stretch of the alphabet, from the first name of one to that of the next. A search reads them instead of every entry.
+DROP TRIGGER share_named;
+DROP TRIGGER share_forgotten;
+DROP TABLE share_term;
+DROP TABLE share_text;
+DROP TABLE share_name;
+CREATE TABLE share_block (
+    first TEXT PRIMARY KEY,
+    text  TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER share_named AFTER INSERT ON share
+    WHEN NOT EXISTS (SELECT 1 FROM share WHERE name = new.name AND owner != new.owner)
+BEGIN
+    UPDATE share_block SET text = text || lower(new.name) || char(10)
+        WHERE first = (SELECT max(first) FROM share_block WHERE first <= new.name);
+END;
+-- The second half becomes a block of its own. Any text is less than a blob.
+CREATE TRIGGER share_block_full AFTER UPDATE OF text ON share_block WHEN length(new.text) > 4000
+BEGIN
+    INSERT INTO share_block
+        SELECT min(name), char(10) || group_concat(lower(name), char(10)) || char(10)
+        FROM (SELECT name, ntile(2) OVER (ORDER BY name) AS half FROM (
+            SELECT DISTINCT name FROM share WHERE name >= new.first
+            AND name < coalesce((SELECT min(first) FROM share_block WHERE first > new.first), x'')))
+        WHERE half = 2;
+    UPDATE share_block
+        SET text = char(10) || (SELECT group_concat(lower(name), char(10)) FROM (SELECT DISTINCT name FROM share
+            WHERE name >= new.first AND name < (SELECT min(first) FROM share_block WHERE first > new.first))) || char(10)
+        WHERE first = new.first;
+END;
+-- Names that differ in the case of letters are there as often as there are such names: one of them goes.
+CREATE TRIGGER share_forgotten AFTER DELETE ON share
+    WHEN NOT EXISTS (SELECT 1 FROM share WHERE name = old.name)
+BEGIN
+    UPDATE share_block
+        SET text = substr(text, 1, instr(text, char(10) || lower(old.name) || char(10)))
+            || substr(text, instr(text, char(10) || lower(old.name) || char(10)) + length(old.name) + 2)
+        WHERE first = (SELECT max(first) FROM share_block WHERE first <= old.name);
+    DELETE FROM share_block
+        WHERE first = (SELECT max(first) FROM share_block WHERE first <= old.name) AND first != '' AND text = char(10);
+END;
+
+INSERT INTO share_block VALUES ('', char(10));
+INSERT INTO share_block
+    SELECT min(name), char(10) || group_concat(lower(name), char(10)) || char(10)
+    FROM (SELECT name, (row_number() OVER (ORDER BY name) - 1) / 64 AS block FROM (SELECT DISTINCT name FROM share))
+    GROUP BY block;
+",
 ];

@@ -1,8 +1,7 @@
-//! Searches find by the index what they would find by reading everything.
+//! Searches find by the blocks of names what they would find by reading every entry.
 
 use rusqlite::Connection;
 
-use super::{NAMES_MAX, names};
 use crate::directory::store::Store as _;
 use crate::directory::store::schema::MIGRATIONS;
 use crate::directory::store::sqlite::SqliteStore;
@@ -82,50 +81,86 @@ async fn every_text_finds_what_reading_all_would_find() {
     }
 }
 
-/// What the index brings for a text.
-fn indexed(world: &World, pattern: &str) -> Option<Vec<String>> {
+/// The blocks: where each begins, and its names.
+fn blocks(world: &World) -> Vec<(String, Vec<String>)> {
     let sql = Connection::open(world.folder.path().join("test.sqlite")).unwrap();
-    names(&sql, pattern, "").unwrap()
+    let mut blocks = sql.prepare("SELECT first, text FROM share_block ORDER BY first").unwrap();
+    let names = |text: String| {
+        let between = text.strip_prefix('\n').unwrap().strip_suffix('\n').unwrap_or_default();
+        between.split_terminator('\n').map(str::to_owned).collect()
+    };
+    let blocks = blocks.query_map([], |row| Ok((row.get(0)?, names(row.get(1)?)))).unwrap();
+    blocks.collect::<Result<_, _>>().unwrap()
 }
 
-#[tokio::test]
-async fn the_index_brings_few_names_and_says_when_there_are_many() {
-    let (world, _) = large_catalogue().await;
-    let numbers = [777].into_iter().chain(7_770..7_780);
-    assert_eq!(indexed(&world, "0777"), Some(numbers.map(|number| format!("file {number:05}")).collect()));
-    assert_eq!(indexed(&world, "qx"), Some(vec!["zz ends in qx".to_owned()]));
-    assert_eq!(indexed(&world, "xylophone"), Some(Vec::new()));
-    assert_eq!(indexed(&world, "file"), None, "more than {NAMES_MAX}");
-}
-
-#[tokio::test]
-async fn a_name_is_found_for_as_long_as_anybody_publishes_it() {
-    let (world, _) = large_catalogue().await;
-    let both = "file 05000";
-    for (owner, left) in [("alice", Some(vec![both.to_owned()])), ("bob", Some(Vec::new()))] {
-        world.store.unpublish(&name(owner), &FileName::parse(both).unwrap()).await.unwrap();
-        assert_eq!(indexed(&world, "05000"), left, "after {owner} took it back");
+/// Checks that every published name is in its block, as often as there are names which differ in case only.
+#[track_caller]
+fn assert_true(world: &World, published: &[&str]) {
+    let blocks = blocks(world);
+    let firsts = blocks.iter().map(|(first, _)| first.as_str());
+    let ends: Vec<_> = firsts.clone().skip(1).map(Some).chain([None]).collect();
+    for ((first, names), end) in blocks.iter().zip(ends) {
+        let mut names = names.clone();
+        let mut expected: Vec<_> = published
+            .iter()
+            .filter(|name| **name >= first.as_str() && end.is_none_or(|end| **name < end))
+            .map(|name| name.to_ascii_lowercase())
+            .collect();
+        names.sort_unstable();
+        expected.sort_unstable();
+        assert!(names == expected, "the block from {first:?} on");
+        assert!(first.is_empty() || !names.is_empty(), "an empty block is left");
+        assert!(names.concat().len() <= 4_096, "the block from {first:?} on is too large");
     }
-    world.store.delete_account(&name("bob"), None, NOW).await.unwrap();
-    assert_eq!(indexed(&world, "qx"), Some(Vec::new()), "an account that is gone publishes nothing");
 }
 
 #[tokio::test]
-async fn what_was_published_before_there_was_an_index_is_in_it() {
+async fn blocks_are_true_whatever_comes_and_goes() {
+    let (world, all) = large_catalogue().await;
+    let name_of = |entry: &String| entry.split_once('\u{0}').unwrap().0.to_owned();
+    let mut published: Vec<_> = all.iter().map(name_of).collect();
+    published.dedup();
+    assert_true(&world, &published.iter().map(String::as_str).collect::<Vec<_>>());
+    // What differs in case only lies in one block or in two, and goes by itself.
+    for text in ["Case", "case", "cASE", "FILE 05000"] {
+        world.meddle(&format!(
+            "INSERT INTO share VALUES ('alice', '{text}', 1, zeroblob(32), 'file', 'everyone', 0, 0, NULL)"
+        ));
+    }
+    let unpublish = async |owner: &str, text: &str| {
+        world.store.unpublish(&name(owner), &FileName::parse(text).unwrap()).await.unwrap();
+    };
+    unpublish("alice", "case").await;
+    let mut expected: Vec<_> = published.iter().map(String::as_str).chain(["Case", "cASE", "FILE 05000"]).collect();
+    assert_true(&world, &expected);
+    // As long as anybody publishes it.
+    unpublish("alice", "file 05000").await;
+    assert_true(&world, &expected);
+    unpublish("bob", "file 05000").await;
+    expected.retain(|text| *text != "file 05000");
+    assert_true(&world, &expected);
+    world.store.delete_account(&name("alice"), None, NOW).await.unwrap();
+    world.store.delete_account(&name("bob"), None, NOW).await.unwrap();
+    assert_eq!(blocks(&world), [(String::new(), Vec::new())]);
+}
+
+#[tokio::test]
+async fn what_was_published_before_there_were_blocks_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("test.sqlite");
-    let before = MIGRATIONS.iter().position(|migration| migration.contains("share_text")).unwrap();
+    let before = MIGRATIONS.iter().position(|migration| migration.contains("share_block")).unwrap();
     let sql = Connection::open(&file).unwrap();
     sql.execute_batch(&MIGRATIONS[..before].concat()).unwrap();
     sql.pragma_update(None, "user_version", u32::try_from(before).unwrap()).unwrap();
     sql.execute_batch(
         "INSERT INTO account (name, key, password_phc, created_at) VALUES ('alice', zeroblob(32), '', 0);
-         INSERT INTO share VALUES ('alice', 'an old report', 1, zeroblob(32), 'file', 'everyone', 0, 0, NULL);",
+         INSERT INTO share VALUES ('alice', 'an old report', 1, zeroblob(32), 'file', 'everyone', 0, 0, NULL);
+         WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999)
+         INSERT INTO share SELECT 'alice', 'photo ' || i, 1, zeroblob(32), 'file', 'everyone', 0, 0, NULL FROM n;",
     )
     .unwrap();
     drop(sql);
     let store = SqliteStore::open(&file).unwrap();
     assert_eq!(found(&store, "old").await, ["an old report\u{0}alice"]);
-    let sql = Connection::open(&file).unwrap();
-    assert_eq!(names(&sql, "old", "").unwrap(), Some(vec!["an old report".to_owned()]));
+    assert_eq!(found(&store, "o").await.len(), 1_001);
 }
