@@ -325,6 +325,7 @@ impl Output {
             event @ (Event::Offer { .. }
             | Event::Offered { .. }
             | Event::OfferDeclined { .. }
+            | Event::Declined { .. }
             | Event::OfferWithdrawn { .. }
             | Event::OpenOffer { .. }
             | Event::Welcome { .. }

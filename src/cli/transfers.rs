@@ -210,6 +210,7 @@ pub(super) fn offer(event: &Event, face: Face) -> Option<String> {
             face.command(&format!("decline {id:.8}"))
         ),
         Event::OfferDeclined { by, name, .. } => format!("* {by} declined {}", printable(name.as_str())),
+        Event::Declined { from, name, .. } => format!("* {} of {from} is declined", printable(name.as_str())),
         Event::OfferWithdrawn { from, name, .. } => {
             format!("* {from} does not offer {} any more", printable(name.as_str()))
         }

@@ -140,7 +140,7 @@ async fn run(context: &Arc<Context>, command: Command, rows: &Rows) -> Result<()
         Command::Accept { offer, folder, collision, executable } => {
             offers::accept(context, &offer, Destination { folder, collision, executable }, rows).await
         }
-        Command::Decline { offer } => offers::decline(context, &offer).await,
+        Command::Decline { offer } => offers::decline(context, &offer, rows).await,
         Command::Welcome { name, bytes_max, folder } => offers::welcome(context, name, bytes_max, folder, rows).await,
         Command::Unwelcome { name } => offers::unwelcome(context, name, rows).await,
         Command::Welcomes => offers::welcomes(context, rows).await,

@@ -249,6 +249,15 @@ pub enum Event {
         /// The offered file's name.
         name: FileName,
     },
+    /// We do not want what somebody offers.
+    Declined {
+        /// Who.
+        from: PeerName,
+        /// The offer.
+        offer: MessageId,
+        /// The offered file's name.
+        name: FileName,
+    },
     /// Whoever offered a file does not offer it any more.
     OfferWithdrawn {
         /// Who.

@@ -93,6 +93,11 @@ pub(super) async fn receive(context: &Arc<Context>, wanted: Wanted, rows: &Rows)
 /// Fetches a folder of so many files; progress goes to `rows`. The last word is [`Event::Received`].
 async fn fetch(context: &Arc<Context>, mut wanted: Wanted, files: u64, rows: &Rows) -> Result<Event, Failure> {
     let started = Instant::now();
+    if !wanted.may_be_whole {
+        let (name, into) = (SafeName::from_remote(&wanted.name), wanted.into.clone());
+        let check = async move { ReceiveTree::check_name(&ReceiveFolder::open(&into.folder)?, &name, into.collision) };
+        context.on_transfer_thread(check).await??;
+    }
     let others = async {
         match wanted.others {
             Others::Ask => catalogue::owners(context, wanted.digest).await,

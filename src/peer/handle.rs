@@ -253,7 +253,7 @@ pub enum Command {
         /// With whom.
         with: PeerName,
     },
-    /// Turns an offer down.
+    /// Turns an offer down. Row: [`Event::Declined`].
     Decline {
         /// As in [`Command::Accept`].
         offer: String,

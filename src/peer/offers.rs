@@ -136,7 +136,7 @@ pub(super) async fn welcomes(context: &Context, rows: &Rows) -> Result<(), Failu
 }
 
 /// Turns an offer down, and tells who made it. What has come of it is removed.
-pub(super) async fn decline(context: &Arc<Context>, which: &str) -> Result<(), Failure> {
+pub(super) async fn decline(context: &Arc<Context>, which: &str, rows: &Rows) -> Result<(), Failure> {
     let offer = choose(context, which).await?;
     let accepted = context.traffic.incoming().await?.into_iter().find(|transfer| transfer.offer == Some(offer.id));
     if let Some(transfer) = accepted {
@@ -146,7 +146,9 @@ pub(super) async fn decline(context: &Arc<Context>, which: &str) -> Result<(), F
     let id = MessageId::from_bytes(random::array(&mut OsRandom));
     let body = Body::OfferDeclined { offer: offer.id, name: offer.offer.name.clone() };
     messages::send(context, &offer.from, id, body, &mut events).await?;
-    Ok(close_offer(context.database(), offer.id).await?)
+    close_offer(context.database(), offer.id).await?;
+    rows.row(Event::Declined { from: offer.from, offer: offer.id, name: offer.offer.name }).await;
+    Ok(())
 }
 
 /// Several offers are meant by the same word.

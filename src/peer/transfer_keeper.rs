@@ -46,6 +46,8 @@ struct Entry {
     told_waiting: bool,
     /// Whether there was an attempt before, in this run of the program or an earlier one.
     was_tried: bool,
+    /// Whether it was begun in an earlier one: who was killed has not noted how much of it came.
+    is_old: bool,
     /// When it stopped writing its part; `None` while nothing says that a part there is its own.
     stopped: Option<Instant>,
 }
@@ -53,7 +55,17 @@ struct Entry {
 impl Entry {
     fn new(kept: KeptTransfer, keep: Keep) -> Self {
         let steps = Steps::begin();
-        Self { kept, keep, steps, task: None, goes_on: false, told_waiting: false, was_tried: false, stopped: None }
+        Self {
+            kept,
+            keep,
+            steps,
+            task: None,
+            goes_on: false,
+            told_waiting: false,
+            was_tried: false,
+            is_old: false,
+            stopped: None,
+        }
     }
 
     /// Ends the task that receives it, if there is one.
@@ -172,7 +184,8 @@ impl Keeper {
             self.schedule.put(kept.id, standing);
             let id = kept.id;
             let stopped = Some(self.began);
-            self.entries.insert(id, Entry { goes_on: true, was_tried: true, stopped, ..Entry::new(kept, keep) });
+            let entry = Entry { goes_on: true, was_tried: true, is_old: true, stopped, ..Entry::new(kept, keep) };
+            self.entries.insert(id, entry);
         }
     }
 
@@ -363,10 +376,11 @@ impl Keeper {
         let [spread] = random::array(&mut OsRandom);
         let standing = self.schedule.stopped(id, trouble, has_moved, spread, now).unwrap_or(Standing::Failed);
         let is_told = entry.steps.receiver_count() > 0;
+        let is_nothing_here = done == 0 && !entry.is_old;
         match (entry.keep, standing) {
             (Keep::Nothing, _) => return self.end(id, failure).await,
             // Whoever asked hears why, and nothing of it is here.
-            (_, Standing::Failed) if done == 0 && is_told => return self.end(id, failure).await,
+            (_, Standing::Failed) if is_nothing_here && is_told => return self.end(id, failure).await,
             (Keep::Interrupted, _) => self.schedule.put(id, Standing::Interrupted),
             (Keep::GoesOn, _) => {}
         }

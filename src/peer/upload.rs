@@ -83,7 +83,7 @@ async fn serve(context: &Arc<Context>, asker: &Link, fetch: Fetch, stream: &mut 
     };
     if let Some(batches) = batches {
         let sent = send_batches(context, asker, &serving, &share, batches, stream).await;
-        sent.inspect_err(|error| tell_of_end(context, asker, &share, error))?;
+        sent.inspect_err(|error| tell_of_end(context, asker, &serving, &share, error))?;
     }
     serving.finish();
     stream.finish();
@@ -139,9 +139,10 @@ fn tell_of(context: &Context, asker: &Link, share: &SharedFile, error: &ShareErr
 }
 
 /// Tells our own person why the rest of something is not taken, unless it only comes over another link.
-fn tell_of_end(context: &Context, asker: &Link, share: &SharedFile, error: &TransportError) {
+fn tell_of_end(context: &Context, asker: &Link, serving: &Serving, share: &SharedFile, error: &TransportError) {
     let why = match error {
         TransportError::Reset(CloseCode::Duplicate) => return,
+        _ if !serving.break_off() => return,
         TransportError::Reset(CloseCode::Cancelled) => "it was paused or cancelled there".to_owned(),
         TransportError::Closed(CloseCode::Done) => "the program there has ended".to_owned(),
         error => error.to_string(),
@@ -258,6 +259,7 @@ async fn fulfil(context: &Context, asker: &Link, (digest, of): (FileDigest, Opti
         (_, None) => true,
     };
     let share = shares.into_iter().find(is_it).ok_or(Refusal::UnknownFile)?;
+    context.traffic.uploads.arrived(&share, asker.key);
     let offer = match share.audience {
         Audience::Everyone { .. } => None,
         Audience::One { recipient, offer } => {

@@ -35,6 +35,9 @@ struct Upload {
     used_at: Instant,
     /// Whether whoever takes it broke the last stream off, and has asked for no other since.
     broken_off: bool,
+    /// Whether whoever takes it has said that all of it is there, and has asked for nothing since. A stream to a program that
+    /// was killed may be open all the same.
+    has_arrived: bool,
     taken_back: bool,
 }
 
@@ -42,7 +45,7 @@ impl Upload {
     /// Whether it goes on, as far as one can see now. One that was broken off is remembered for a while: it may go on from
     /// where it was.
     fn is_going(&self) -> bool {
-        !self.taken_back && (self.streams > 0 || !self.broken_off && self.sent < self.size)
+        !self.taken_back && !self.has_arrived && (self.streams > 0 || !self.broken_off && self.sent < self.size)
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -73,6 +76,7 @@ impl Uploads {
             streams: 0,
             used_at: now,
             broken_off: false,
+            has_arrived: false,
             taken_back: false,
         });
         if upload.is_over(now) {
@@ -82,8 +86,15 @@ impl Uploads {
             return None;
         }
         upload.streams += 1;
-        upload.broken_off = false;
+        (upload.broken_off, upload.has_arrived) = (false, false);
         Some(Serving { uploads: self.clone(), id, is_whole: false })
+    }
+
+    /// Notes that all of a file is where it was sent.
+    pub(super) fn arrived(&self, share: &SharedFile, with: PeerKey) {
+        if let Some(upload) = self.lock().get_mut(&id_of(share, with)) {
+            upload.has_arrived = true;
+        }
     }
 
     /// Lets everybody have a file again that was taken back: it was shared once more.
@@ -113,7 +124,7 @@ impl Uploads {
         open.retain(|_, upload| !upload.is_over(now));
         let mut ended = Vec::new();
         for (id, upload) in open.iter_mut() {
-            if !upload.taken_back && is_meant(*id, upload.digest, upload.key) {
+            if !upload.taken_back && !upload.has_arrived && is_meant(*id, upload.digest, upload.key) {
                 (upload.taken_back, upload.used_at) = (true, now);
                 ended.push(TransferRow { state: TransferState::Cancelled, ..row(*id, upload) });
             }
@@ -151,6 +162,14 @@ impl Serving {
 }
 
 impl Serving {
+    /// Notes that nobody takes this stream any more. Says whether that is news: it is not of what has arrived, nor of the
+    /// second stream of several.
+    pub(super) fn break_off(&self) -> bool {
+        let mut open = self.uploads.lock();
+        let Some(upload) = open.get_mut(&self.id) else { return false };
+        !std::mem::replace(&mut upload.broken_off, true) && !upload.has_arrived
+    }
+
     /// Notes that all went that was asked for on this stream: the next one may come in a moment.
     pub(super) fn finish(mut self) {
         self.is_whole = true;

@@ -102,6 +102,14 @@ impl ReceiveTree {
         })
     }
 
+    /// Checks that a folder may have this name here, before anything of it is fetched. Blocks.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Exists`] when it is taken and stays so.
+    pub fn check_name(parent: &ReceiveFolder, name: &SafeName, collision: Collision) -> Result<(), ReceiveError> {
+        target(parent, name, collision).map(drop)
+    }
+
     /// Removes what an earlier transfer of another version left, and makes all folders. Says whether any file may be here
     /// already. Blocks.
     ///

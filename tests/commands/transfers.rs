@@ -186,6 +186,47 @@ fn a_sender_lists_nothing_that_has_arrived() {
     assert_eq!(alice.rows("transfers", &[]), Vec::<Value>::new());
 }
 
+/// A file of which bob's peer has fetched some bytes, slowly, before it was killed.
+fn killed_while_fetching(alice: &Person<'_>, bob: &Person<'_>) -> Process {
+    alice.file("large.bin", content(LARGE));
+    let alice_peer = alice.peer();
+    alice.rows("share", &["large.bin"]);
+    let mut bob_peer = Process::spawn(bob.command("peer --limit 5M --json", &[]));
+    bob_peer.event("logged_in");
+    bob_peer.say("/get alice:large.bin");
+    receiving(&mut bob_peer);
+    bob_peer.kill();
+    alice_peer
+}
+
+#[test]
+fn what_arrives_after_a_kill_is_not_cancelled_by_its_sender_any_more() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    let mut alice_peer = killed_while_fetching(&alice, &bob);
+    bob.rows("resume", &["large.bin"]);
+    alice_peer.event("sent");
+    // The stream to the program that was killed is still open.
+    assert_eq!(alice.rows("transfers", &[]), Vec::<Value>::new());
+    alice.run("cancel", &["large.bin"]).expect_code(2);
+    bob.rows("get --rename", &["alice:large.bin"]);
+}
+
+#[test]
+fn what_has_come_in_part_stays_listed_when_it_cannot_go_on() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    let _alice_peer = killed_while_fetching(&alice, &bob);
+    bob.file("large.bin", "another");
+    bob.run("resume", &["large.bin"]).expect_error(1, "large.bin exists already");
+    let part = bob.folder().join(".large.bin.qpart");
+    assert_eq!((bob.rows("transfers", &[]).len(), part.exists()), (1, true));
+    bob.rows("cancel", &["large.bin"]);
+    assert_eq!((bob.rows("transfers", &[]).len(), part.exists()), (0, false));
+}
+
 #[test]
 fn a_verb_whose_peer_is_killed_says_that_what_came_is_kept() {
     let world = World::new();
@@ -228,6 +269,31 @@ fn an_offer_that_was_accepted_waits_for_no_answer_any_more() {
     assert_ne!(first["id"], second["id"]);
     bob.rows("accept", &["alice"]);
     assert!(same_bytes(&alice, &bob, "two.txt"));
+}
+
+#[test]
+fn a_name_that_is_taken_is_said_at_once_and_nothing_is_left_to_go_on_with() {
+    let world = World::new();
+    let directory = world.directory();
+    let (alice, bob) = alice_and_bob(&world, &directory);
+    for person in [&alice, &bob] {
+        std::fs::create_dir(person.folder().join("photos")).unwrap();
+        person.file("note.txt", person.name);
+        person.file("photos/one.txt", person.name);
+    }
+    let (mut alice_peer, mut bob_peer) = (alice.peer(), bob.peer());
+    alice.rows("share", &["note.txt"]);
+    bob.run("get", &["alice:note.txt"]).expect_error(1, "note.txt exists already");
+    alice_peer.say("/send bob photos");
+    bob_peer.event("offer");
+    alice_peer.kill();
+    bob_peer.event_where("presence", |event| event["name"] == "alice" && event["online"] == false);
+    // Before anybody is waited for.
+    bob.run("accept", &["photos"]).expect_error(1, "photos exists already");
+    assert_eq!(bob.rows("transfers", &[]), Vec::<Value>::new());
+    let _alice_peer = alice.peer();
+    bob.rows("accept --rename", &["photos"]);
+    assert_eq!(std::fs::read(bob.folder().join("photos (1)/one.txt")).unwrap(), b"alice");
 }
 
 #[test]

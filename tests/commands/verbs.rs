@@ -209,7 +209,8 @@ fn several_files_are_offered_at_once_and_all_answers_are_waited_for() {
     for name in names {
         assert_eq!(text(&bob_peer.event("offer"), "name"), name);
     }
-    bob.rows("decline", &["two.txt"]);
+    let declined = bob.rows("decline", &["two.txt"]);
+    assert_eq!((text(&declined[0], "event"), text(&declined[0], "name")), ("declined", "two.txt"));
     // It is said at once, while the others are still open.
     let note = some.event("note");
     assert_eq!(text(&note, "text"), "* two.txt is not sent: bob declined the file");
