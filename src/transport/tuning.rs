@@ -40,7 +40,7 @@ impl Default for Network {
 /// | 20 ms, one of CUBIC and one of ours | 53 | - | 45 |
 ///
 /// `cargo bench --bench compare -- links` measures whole transfers beside TCP of the kernel, with a queue of one round trip.
-/// In short runs over 50 ms ours got 88 of 100 Mbit/s, 84 with 1 % loss, and 410 of 1,000 with 1 % loss. Beside one TCP
+/// Over 50 ms ours gets 88 of 100 Mbit/s, 87 with 1 % loss, and 448 of 1,000 with 1 % loss. Beside one TCP
 /// stream with CUBIC ours takes half of 100 Mbit/s over 50 ms, and seven tenths over 20 ms, where the queue is so short that
 /// CUBIC often finds it full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

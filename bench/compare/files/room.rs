@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -55,13 +55,15 @@ impl Room {
         Ok(Self { folder, _remover: remover.process_group(0).spawn()?, is_memory })
     }
 
-    /// Touches as much memory as it takes to fetch what lies there. What has been free for a second a virtual machine may have
-    /// given back to its host, from where it comes at a tenth of the speed: by chance, for one side and not for another.
-    pub(crate) fn warm_up(original: &Path) -> anyhow::Result<()> {
+    /// Writes as much as it takes to fetch what lies there, and removes it. What has been free for a second a virtual machine
+    /// may have given back to its host, from where it comes at a tenth of the speed: by chance, for one side and not for
+    /// another.
+    pub(crate) fn warm_up(&self, original: &Path) -> anyhow::Result<()> {
         let metadata = fs::metadata(original)?;
         let bytes = if metadata.is_file() { metadata.len() + WARMED_UP_MORE } else { WARMED_UP_MORE };
-        drop(std::hint::black_box(vec![1_u8; usize::try_from(bytes)?]));
-        Ok(())
+        let path = self.path().join("warm");
+        io::copy(&mut io::repeat(1).take(bytes), &mut File::create(&path)?)?;
+        Ok(fs::remove_file(path)?)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -43,7 +43,8 @@ impl Measured {
     }
 }
 
-/// Lets every side fetch in turn, so many times. What the first round brings is compared byte by byte, and not counted.
+/// Lets every side fetch in turn, so many times; another one begins each round. What the first round brings is compared byte
+/// by byte, and not counted.
 pub(crate) fn interleave(
     room: &Room,
     rounds: usize,
@@ -52,9 +53,11 @@ pub(crate) fn interleave(
 ) -> anyhow::Result<Vec<Measured>> {
     let mut measured: Vec<Measured> = sides.iter().map(|side| Measured::nothing_of(side.as_ref())).collect();
     for round in 0..=rounds {
-        for (side, measured) in sides.iter_mut().zip(&mut measured) {
+        for turn in 0..sides.len() {
+            let turn = (round + turn) % sides.len();
+            let (side, measured) = (&mut sides[turn], &mut measured[turn]);
             let target = tempfile::tempdir_in(room.path())?;
-            Room::warm_up(original)?;
+            room.warm_up(original)?;
             let run = side.fetch(target.path()).with_context(|| side.name())?;
             if round == 0 {
                 let name = original.file_name().context("what is fetched has a name")?;
