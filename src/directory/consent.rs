@@ -18,7 +18,7 @@ use crate::wire::rendezvous::Grant;
 
 /// Asks a person for a direct connection; the answer comes as a push. Counts as a dial does.
 pub(super) async fn ask(shared: &Shared, asker: &Session, to: PeerName) -> DirectoryAnswer {
-    shared.dials.count(&asker.name, now_millis())?;
+    shared.dials.count_question(&asker.name, now_millis())?;
     if to == asker.name {
         return Err(Refusal::NotAccepted);
     }

@@ -1,4 +1,4 @@
-//! What the directory remembers of rendezvous, in memory only: how often accounts dialled, which sessions a dial was
+//! What the directory remembers of rendezvous, in memory only: how often accounts dialled and asked, which sessions a dial was
 //! announced between, and who has asked whom for a direct connection.
 
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +23,8 @@ const ASKED_LIFETIME: Duration = Duration::from_secs(3_600);
 /// All of it, for one directory.
 #[derive(Debug)]
 pub(super) struct Dials {
-    rate: Mutex<Rate>,
+    rate_of_dials: Mutex<Rate>,
+    rate_of_questions: Mutex<Rate>,
     announced: Mutex<Announced>,
     asked: Mutex<Asked>,
 }
@@ -51,17 +52,30 @@ struct Asked {
 
 impl Default for Dials {
     fn default() -> Self {
-        Self { rate: Mutex::new(Rate::of_dials()), announced: Mutex::default(), asked: Mutex::default() }
+        Self {
+            rate_of_dials: Mutex::new(Rate::of_dials()),
+            rate_of_questions: Mutex::new(Rate::of_questions()),
+            announced: Mutex::default(),
+            asked: Mutex::default(),
+        }
     }
 }
 
 impl Dials {
-    /// Counts a dial or a question of an account.
+    /// Counts a dial of an account.
     ///
     /// # Errors
     /// [`Refusal::TooOften`] when the account has had its share.
-    pub(super) fn count(&self, account: &PeerName, now: UnixMillis) -> Result<(), Refusal> {
-        lock(&self.rate).take(account, now)
+    pub(super) fn count_dial(&self, account: &PeerName, now: UnixMillis) -> Result<(), Refusal> {
+        lock(&self.rate_of_dials).take(account, now)
+    }
+
+    /// Counts a question of an account.
+    ///
+    /// # Errors
+    /// [`Refusal::TooOften`] when the account has had its share.
+    pub(super) fn count_question(&self, account: &PeerName, now: UnixMillis) -> Result<(), Refusal> {
+        lock(&self.rate_of_questions).take(account, now)
     }
 
     /// Remembers between which sessions a dial was announced.

@@ -29,7 +29,7 @@ const PUSH_DEADLINE: Duration = Duration::from_secs(10);
 /// Announces a dial to the sessions of a person; the first that takes it is the one to dial. Without consent neither
 /// side hears an address of the other.
 pub(super) async fn dial(shared: &Shared, asker: &Arc<Session>, request: DialRequest) -> DirectoryAnswer {
-    shared.dials.count(&asker.name, now_millis())?;
+    shared.dials.count_dial(&asker.name, now_millis())?;
     people::reach(shared, asker, &request.to).await?;
     let dialled = shared.registry.dialled(&request.to, asker);
     if dialled.iter().any(|session| session.key != request.key) {

@@ -44,7 +44,7 @@ pub(super) struct Exclusives {
     with: watch::Sender<Option<(PeerName, PeerKey)>>,
     /// Held while this side opens or closes one: the other side hears both in this order.
     saying: tokio::sync::Mutex<()>,
-    /// How often each person opens one with us, which is as often as they may dial: every opening is a line on the screen.
+    /// How often each person opens one with us: every opening is a line on the screen.
     openings: Mutex<Rate>,
 }
 
@@ -54,7 +54,7 @@ impl Default for Exclusives {
             engagement: Mutex::default(),
             with: watch::Sender::default(),
             saying: tokio::sync::Mutex::default(),
-            openings: Mutex::new(Rate::of_dials()),
+            openings: Mutex::new(Rate::of_questions()),
         }
     }
 }

@@ -29,8 +29,8 @@ use crate::wire::transfer::{Fetch, FetchAnswer, FetchPart, PeerRequest};
 /// After so many times that long, when there is no other link, one is made.
 const SILENT_ALONE: u32 = 3;
 
-/// Pieces that are taken from a stream at a time: one for each packet, so with large packets not much less than a group.
-const PIECES_MAX: usize = 32;
+/// Pieces that are taken from a stream at a time, one for each packet: of the largest packets somewhat more than a group.
+const PIECES_MAX: usize = 64;
 
 /// Why a transfer stopped; each becomes a sentence that names the other side.
 #[derive(Debug)]

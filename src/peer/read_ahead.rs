@@ -14,8 +14,9 @@ use crate::storage::shares::{ServedFile, ShareError};
 use crate::wire::chunk::{self, BATCH_BYTES};
 use crate::wire::transfer::{GROUP_BYTES, group_bytes};
 
-/// Batches that wait while one is being sent and another one is being read.
-const WAITING_MAX: usize = 1;
+/// Batches that wait while one is being sent and another one is being read. With fewer, whoever sends waits for whoever reads
+/// when both cores are busy.
+const WAITING_MAX: usize = 3;
 
 /// Files of a folder that are read from the database at a time.
 const PAGE_FILES: usize = 1_024;
@@ -56,9 +57,8 @@ impl ReadAhead {
     /// Reads groups of a file.
     pub(super) fn of_file(context: &Context, file: ServedFile, size: u64, groups: Range<u64>) -> Self {
         Self::begin(context, |ready| async move {
-            let mut piece = vec![0; BATCH_BYTES];
             for group in groups {
-                let read = read_group(&file, group * GROUP_BYTES, group_bytes(size, group), &mut piece);
+                let read = read_group(&file, group * GROUP_BYTES, group_bytes(size, group));
                 if !hand_over(&ready, read.map_err(Unreadable::File)).await {
                     return;
                 }
@@ -98,20 +98,15 @@ async fn hand_over(ready: &mpsc::Sender<Read>, read: Read) -> bool {
     ready.send(read).await.is_ok() && !is_last
 }
 
-/// Reads through a buffer that stays in the processor's cache.
-fn read_group(file: &ServedFile, offset: u64, bytes: u64, piece: &mut [u8]) -> Result<Batch, ShareError> {
-    let mut encoded = Vec::with_capacity(chunk::encoded_bytes(usize::try_from(bytes).unwrap_or(0)));
-    let mut done = 0;
-    while done < bytes {
-        let length = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(piece.len());
-        let piece = &mut piece[..length];
-        file.read_at(piece, offset + done)?;
-        chunk::encode(piece, &mut encoded);
-        done += length as u64;
-    }
+/// Reads to where chunks are made of it.
+fn read_group(file: &ServedFile, offset: u64, payload: u64) -> Result<Batch, ShareError> {
+    let bytes = usize::try_from(payload).unwrap_or(0);
+    let mut encoded = Vec::with_capacity(chunk::encoded_bytes(bytes));
+    file.read_at(bytes, offset, &mut encoded)?;
+    chunk::encode_in_place(&mut encoded);
     // Before the group is whole over there: what was read of another file is never served as this one.
     file.check_unchanged()?;
-    Ok(Batch { encoded: encoded.into(), payload: bytes })
+    Ok(Batch { encoded: encoded.into(), payload })
 }
 
 /// Reads beneath the folder, and checks that each file is what was shared; those before one that is not go first.

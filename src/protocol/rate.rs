@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::wire::ids::{PeerName, UnixMillis};
 use crate::wire::limits::{
     ANNOUNCEMENT_PAUSE, ANNOUNCEMENTS_AT_ONCE, DIALS_PER_MINUTE, FRIEND_REQUESTS_PER_HOUR, PRESENCE_CHANGES_PER_MINUTE,
+    QUESTIONS_PER_MINUTE,
 };
 use crate::wire::refusal::Refusal;
 
@@ -27,10 +28,16 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Of dials, and of questions for a direct connection.
+    /// Of dials.
     #[must_use]
     pub fn of_dials() -> Self {
         Self::new(DIALS_PER_MINUTE, MINUTE_MILLIS)
+    }
+
+    /// Of questions for a direct connection, and for an exclusive conversation.
+    #[must_use]
+    pub fn of_questions() -> Self {
+        Self::new(QUESTIONS_PER_MINUTE, MINUTE_MILLIS)
     }
 
     /// Of requests to be friends.
@@ -94,17 +101,26 @@ mod tests {
     }
 
     #[test]
-    fn ten_at_once_then_one_every_six_seconds() {
+    fn a_minutes_dials_at_once_then_one_every_second() {
         let mut rate = Rate::of_dials();
         let (alice, start) = (name("alice"), UnixMillis(1_000_000));
         for _ in 0..DIALS_PER_MINUTE {
             assert_eq!(rate.take(&alice, start), Ok(()));
         }
-        assert_eq!(rate.take(&alice, start), Err(Refusal::TooOften { seconds: 6 }));
-        assert_eq!(rate.take(&alice, start.plus_millis(5_001)), Err(Refusal::TooOften { seconds: 1 }));
+        assert_eq!(rate.take(&alice, start), Err(Refusal::TooOften { seconds: 1 }));
+        assert_eq!(rate.take(&alice, start.plus_millis(999)), Err(Refusal::TooOften { seconds: 1 }));
         assert_eq!(rate.take(&name("bob"), start), Ok(()));
-        assert_eq!(rate.take(&alice, start.plus_millis(6_000)), Ok(()));
-        assert!(rate.take(&alice, start.plus_millis(6_000)).is_err());
+        assert_eq!(rate.take(&alice, start.plus_millis(1_000)), Ok(()));
+        assert!(rate.take(&alice, start.plus_millis(1_000)).is_err());
+    }
+
+    #[test]
+    fn ten_questions_in_a_minute_then_one_every_six_seconds() {
+        let mut rate = Rate::of_questions();
+        for _ in 0..QUESTIONS_PER_MINUTE {
+            assert_eq!(rate.take(&name("alice"), UnixMillis(1_000_000)), Ok(()));
+        }
+        assert_eq!(rate.take(&name("alice"), UnixMillis(1_000_000)), Err(Refusal::TooOften { seconds: 6 }));
     }
 
     #[test]
@@ -162,8 +178,8 @@ mod tests {
         for _ in 0..DIALS_PER_MINUTE {
             rate.take(&name("alice"), UnixMillis(900_000_000)).unwrap();
         }
-        assert_eq!(rate.take(&name("alice"), UnixMillis(5)), Err(Refusal::TooOften { seconds: 6 }));
-        assert_eq!(rate.take(&name("alice"), UnixMillis(6_005)), Ok(()));
+        assert_eq!(rate.take(&name("alice"), UnixMillis(5)), Err(Refusal::TooOften { seconds: 1 }));
+        assert_eq!(rate.take(&name("alice"), UnixMillis(1_005)), Ok(()));
     }
 
     #[test]
@@ -174,7 +190,7 @@ mod tests {
         }
         assert_eq!(rate.take(&name("late"), UnixMillis(1)), Err(Refusal::Busy));
         assert_eq!(rate.take(&name("a7"), UnixMillis(1)), Ok(()));
-        assert_eq!(rate.take(&name("late"), UnixMillis(6_000)), Ok(()));
+        assert_eq!(rate.take(&name("late"), UnixMillis(1_000)), Ok(()));
         assert_eq!(rate.full_at.len(), 2, "those that are not full again");
     }
 }

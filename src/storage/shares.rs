@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+use rustix::buffer::spare_capacity;
+use rustix::io::{pread, retry_on_intr};
 
 use super::folder_shares::{self, FolderRoot, SharedFolder};
 use crate::database::{Database, DatabaseError};
@@ -173,15 +175,25 @@ pub struct ServedFile {
 }
 
 impl ServedFile {
-    /// Fills a buffer from an offset. Blocks.
+    /// Appends so many bytes from an offset. Blocks.
     ///
     /// # Errors
     /// [`ShareError::Read`] when the disk does not give the bytes, [`ShareError::Changed`] when the file has become shorter.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ShareError> {
-        self.file.read_exact_at(buffer, offset).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => ShareError::Changed(self.path.clone()),
-            _ => ShareError::Read { path: self.path.clone(), source },
-        })
+    pub fn read_at(&self, bytes: usize, offset: u64, out: &mut Vec<u8>) -> Result<(), ShareError> {
+        out.reserve(bytes);
+        let (before, end) = (out.len(), out.len() + bytes);
+        while out.len() < end {
+            let offset = offset + (out.len() - before) as u64;
+            // As much as the buffer has room for, which may be a little more.
+            let read = retry_on_intr(|| pread(&self.file, spare_capacity(out), offset));
+            match read {
+                Ok(0) => return Err(ShareError::Changed(self.path.clone())),
+                Ok(_) => {}
+                Err(source) => return Err(ShareError::Read { path: self.path.clone(), source: source.into() }),
+            }
+        }
+        out.truncate(end);
+        Ok(())
     }
 
     /// Checks that the open file is still the one that was hashed.

@@ -46,6 +46,23 @@ pub fn encode(payload: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Makes chunks of a payload where it is, all full but the last: what comes from a disk is copied once less than with [`encode`].
+/// It takes [`encoded_bytes`] then.
+pub fn encode_in_place(payload: &mut Vec<u8>) {
+    let (full, rest) = (payload.len() / CHUNK_BYTES, payload.len() % CHUNK_BYTES);
+    payload.resize(encoded_bytes(payload.len()), 0);
+    let places = |chunk| (chunk * CHUNK_BYTES, chunk * (CHUNK_BYTES + 1));
+    // From the last to the first: none is overwritten before it has moved.
+    if let (Ok(length @ 1..), (from, to)) = (u8::try_from(rest), places(full)) {
+        payload.copy_within(from..from + rest, to + 1);
+        payload[to] = length;
+    }
+    for (from, to) in (0..full).rev().map(places) {
+        payload.copy_within(from..from + CHUNK_BYTES, to + 1);
+        payload[to] = FULL;
+    }
+}
+
 /// The other side broke the chunk framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkViolation {
@@ -209,6 +226,18 @@ mod tests {
             for cut in [1, 2, 7, 200, 201, 202, 4_096, 300_000] {
                 check_round_trip(size, cut);
             }
+        }
+    }
+
+    #[test]
+    fn chunks_are_the_same_where_the_payload_is() {
+        for size in [0, 1, 199, 200, 201, 399, 400, 401, 64_000, 262_144] {
+            let payload = bytes(size);
+            let mut expected = Vec::new();
+            encode(&payload, &mut expected);
+            let mut coded = payload;
+            encode_in_place(&mut coded);
+            assert!(coded == expected, "{size} bytes");
         }
     }
 

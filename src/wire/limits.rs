@@ -116,8 +116,14 @@ pub const CANDIDATES_MAX: usize = 8;
 /// How long an announced dial is expected: three attempts on a slow path.
 pub const DIAL_LIFETIME: Duration = Duration::from_secs(30);
 
-/// Dials that one account may ask for in a minute, and as many at once.
-pub const DIALS_PER_MINUTE: u32 = 10;
+/// Dials that one account may ask for in a minute, and as many at once. Each lets somebody's program search a path for some
+/// seconds, and tells where a program is that lets everybody fetch; a script that fetches one file after the other makes one for
+/// each.
+pub const DIALS_PER_MINUTE: u32 = 60;
+
+/// Questions for a direct connection that one account may put in a minute, and as often one person may open an exclusive
+/// conversation with us: each is a line on somebody's screen.
+pub const QUESTIONS_PER_MINUTE: u32 = 10;
 
 /// Connections that one announced dial lets in: one from each candidate, and the relayed one.
 pub const CONNECTIONS_PER_DIAL_MAX: usize = CANDIDATES_MAX + 1;
