@@ -16,7 +16,7 @@ use crate::wire::limits::PAGE_ENTRIES_MAX;
 use crate::wire::refusal::Refusal;
 use crate::wire::rendezvous::Grant;
 
-/// Asks a person for a direct connection; the answer comes as a push. Counts as a dial does.
+/// Asks a person for a direct connection; the answer comes as a push. Counted apart from dials.
 pub(super) async fn ask(shared: &Shared, asker: &Session, to: PeerName) -> DirectoryAnswer {
     shared.dials.count_question(&asker.name, now_millis())?;
     if to == asker.name {

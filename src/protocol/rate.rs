@@ -100,14 +100,22 @@ mod tests {
         PeerName::parse(text).unwrap()
     }
 
+    const START: UnixMillis = UnixMillis(1_000_000);
+
+    /// Alice takes so many at once, and waits so many seconds for the next.
+    #[track_caller]
+    fn check_at_once(rate: &mut Rate, tokens: u32, seconds: u32) {
+        for _ in 0..tokens {
+            assert_eq!(rate.take(&name("alice"), START), Ok(()));
+        }
+        assert_eq!(rate.take(&name("alice"), START), Err(Refusal::TooOften { seconds }));
+    }
+
     #[test]
     fn a_minutes_dials_at_once_then_one_every_second() {
         let mut rate = Rate::of_dials();
-        let (alice, start) = (name("alice"), UnixMillis(1_000_000));
-        for _ in 0..DIALS_PER_MINUTE {
-            assert_eq!(rate.take(&alice, start), Ok(()));
-        }
-        assert_eq!(rate.take(&alice, start), Err(Refusal::TooOften { seconds: 1 }));
+        let (alice, start) = (name("alice"), START);
+        check_at_once(&mut rate, DIALS_PER_MINUTE, 1);
         assert_eq!(rate.take(&alice, start.plus_millis(999)), Err(Refusal::TooOften { seconds: 1 }));
         assert_eq!(rate.take(&name("bob"), start), Ok(()));
         assert_eq!(rate.take(&alice, start.plus_millis(1_000)), Ok(()));
@@ -116,31 +124,20 @@ mod tests {
 
     #[test]
     fn ten_questions_in_a_minute_then_one_every_six_seconds() {
-        let mut rate = Rate::of_questions();
-        for _ in 0..QUESTIONS_PER_MINUTE {
-            assert_eq!(rate.take(&name("alice"), UnixMillis(1_000_000)), Ok(()));
-        }
-        assert_eq!(rate.take(&name("alice"), UnixMillis(1_000_000)), Err(Refusal::TooOften { seconds: 6 }));
+        check_at_once(&mut Rate::of_questions(), QUESTIONS_PER_MINUTE, 6);
     }
 
     #[test]
     fn thirty_friends_may_be_asked_at_once_then_one_every_two_minutes() {
         let mut rate = Rate::of_friend_requests();
-        let (alice, start) = (name("alice"), UnixMillis(1_000_000));
-        for _ in 0..FRIEND_REQUESTS_PER_HOUR {
-            assert_eq!(rate.take(&alice, start), Ok(()));
-        }
-        assert_eq!(rate.take(&alice, start), Err(Refusal::TooOften { seconds: 120 }));
+        let (alice, start) = (name("alice"), START);
+        check_at_once(&mut rate, FRIEND_REQUESTS_PER_HOUR, 120);
         assert_eq!(rate.take(&alice, start.plus_millis(120_000)), Ok(()));
     }
 
     #[test]
     fn ten_changes_of_presence_in_a_minute_then_one_every_six_seconds() {
-        let mut rate = Rate::of_presence();
-        for _ in 0..PRESENCE_CHANGES_PER_MINUTE {
-            assert_eq!(rate.take(&name("alice"), UnixMillis(1_000_000)), Ok(()));
-        }
-        assert_eq!(rate.take(&name("alice"), UnixMillis(1_000_000)), Err(Refusal::TooOften { seconds: 6 }));
+        check_at_once(&mut Rate::of_presence(), PRESENCE_CHANGES_PER_MINUTE, 6);
     }
 
     #[test]
